@@ -1,0 +1,56 @@
+# Two commands: `make serve` and `make test`. Both first bring the machine to where they can run, and say what they do.
+
+# Set on the command line only (`make serve PORT=8001`): shells and toolchains export a HOST that means something else.
+HOST = 127.0.0.1
+PORT = 8000
+PYTHON =
+TESTS =
+WORKERS = 4
+
+MAKEFLAGS += --no-print-directory
+BIN = .venv/bin
+
+.PHONY: help serve test lint format image clean
+
+help:
+	@echo 'make serve [HOST=127.0.0.1] [PORT=8000]  set up what is missing, then serve real labs'
+	@echo 'make test [TESTS="tests/core -k queue"]  set up what is missing, then every check and test'
+	@echo 'make lint                                ruff, mypy, import-linter'
+	@echo 'make format                              let ruff rewrite what it can'
+	@echo 'make image                               build the image that labs run on, if it is missing'
+	@echo 'make clean                               remove .venv, caches and build products; labs and images stay'
+	@echo 'PYTHON=python3.12 with any of them chooses the interpreter of .venv.'
+
+serve:
+	@PYTHON='$(PYTHON)' scripts/setup server
+	@$(BIN)/remote-lab image build
+	@exec $(BIN)/remote-lab serve --host '$(HOST)' --port '$(PORT)'
+
+test: lint
+	@$(BIN)/remote-lab image build
+	@echo '==> pytest'
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+lint:
+	@PYTHON='$(PYTHON)' scripts/setup test
+	@echo '==> ruff check'
+	@$(BIN)/ruff check --quiet
+	@echo '==> ruff format --check'
+	@$(BIN)/ruff format --check --quiet --output-format concise
+	@echo '==> mypy'
+	@$(BIN)/mypy --no-error-summary
+	@echo '==> lint-imports'
+	@$(BIN)/lint-imports --no-logo
+
+format:
+	@PYTHON='$(PYTHON)' scripts/setup test
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format
+
+image:
+	@PYTHON='$(PYTHON)' scripts/setup server
+	@$(BIN)/remote-lab image build
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist remote_lab.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
