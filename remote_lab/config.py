@@ -1,0 +1,143 @@
+"""The one reader of the environment: every setting with its variable, default, unit and meaning.
+
+A value that cannot be used stops the start with the variable, the value and what is expected. Nothing else in the
+package reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, cast
+
+from remote_lab.errors import SettingInvalid
+
+PREFIX = "REMOTE_LAB_"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How the text of a variable becomes a value: `parse` raises ValueError for what is not `expected`."""
+
+    expected: str
+    parse: Callable[[str], Any]
+
+
+def _number(low: float, expected: str) -> _Kind:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not low <= value < float("inf"):
+            raise ValueError(text)
+        return value
+
+    return _Kind(expected, parse)
+
+
+def _integer(low: int, high: int) -> _Kind:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return _Kind(f"a whole number from {low} to {high}", parse)
+
+
+def _pool(text: str) -> IPv4Network:
+    network = IPv4Network(text)
+    if network.prefixlen > 24 or not network.is_private:
+        raise ValueError(text)
+    return network
+
+
+_TEXT = _Kind("some text", str)
+_FOLDER = _Kind("the path of a folder", lambda text: Path(text).expanduser().absolute())
+_SECONDS = _number(0.0, "seconds, 0 or more")
+_DEADLINE = _number(0.1, "seconds, 0.1 or more")
+_POOL = _Kind("a private IPv4 network of /24 or larger, such as 198.18.0.0/16", _pool)
+
+
+def _setting(kind: _Kind, default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"kind": kind, "meaning": meaning})
+
+
+def default_state_dir() -> Path:
+    return Path("~/.local/state/remote-lab").expanduser()
+
+
+def default_image_dir() -> Path:
+    """The folder all servers of the host share when root, the user's own cache otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/cache/remote-lab/images")
+    return Path("~/.cache/remote-lab/images").expanduser()
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one server; `from_environment()` reads them, a field `x_y` is `REMOTE_LAB_X_Y`."""
+
+    state_dir: Path = field(
+        default_factory=default_state_dir,
+        metadata={"kind": _FOLDER, "meaning": "database, workspaces, boot logs and locks of this server"},
+    )
+    database_url: str | None = _setting(_TEXT, None, "SQLAlchemy URL; SQLite in the state folder when absent")
+    slots: int = _setting(_integer(1, 64), 1, "labs at the same time")
+    provider: str = _setting(_TEXT, "auto", "'auto' or a netlab provider: netns, clab, libvirt, ...")
+    netlab: str | None = _setting(_TEXT, None, "the netlab executable of host providers; found when absent")
+    image: str | None = _setting(_TEXT, None, "root file system of netns labs; built when absent")
+    image_dir: Path = field(
+        default_factory=default_image_dir,
+        metadata={"kind": _FOLDER, "meaning": "where images lie, shared by the servers of this host"},
+    )
+    image_mirror: str | None = _setting(_TEXT, None, "Debian mirror to build images from; the host's when absent")
+    management_pool: IPv4Network = _setting(
+        _POOL, IPv4Network("198.18.0.0/16"), "addresses of lab devices, a /24 for each lab"
+    )
+    waiting_seconds: float = _setting(_DEADLINE, 600.0, "silence after which a waiting session ends")
+    active_seconds: float = _setting(_DEADLINE, 300.0, "silence after which an active session ends")
+    reaper_seconds: float = _setting(_DEADLINE, 5.0, "base interval of the reaper")
+    idle_seconds: float = _setting(_SECONDS, 1800.0, "an unreferenced lab is torn down after this")
+    boot_seconds: float = _setting(_DEADLINE, 1800.0, "deadline of a boot")
+    teardown_seconds: float = _setting(_DEADLINE, 300.0, "deadline of a teardown")
+    max_upload_bytes: int = _setting(_integer(1, 1 << 40), 10 * 1024 * 1024, "largest POST /lab")
+    max_upload_files: int = _setting(_integer(1, 100_000), 200, "most files in one POST /lab")
+    max_waiting: int = _setting(_integer(1, 10_000_000), 10_000, "most sessions in the queue")
+    threads: int = _setting(_integer(4, 1024), 32, "requests served at the same time")
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{self.state_dir / 'remote-lab.sqlite3'}"
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Config:
+        """Read all settings; an empty variable counts as absent.
+
+        `environ` stands in for the process environment. Without it, a `.env` in the working directory fills in what
+        the environment does not say.
+
+        Raises SettingInvalid for the first value that cannot be used.
+        """
+        if environ is None:
+            environ = _process_environment()
+        known = {PREFIX + item.name.upper(): item for item in fields(cls)}
+        values: dict[str, Any] = {}
+        for variable, item in known.items():
+            text = environ.get(variable, "").strip()
+            if text:
+                kind = cast(_Kind, item.metadata["kind"])
+                try:
+                    values[item.name] = kind.parse(text)
+                except ValueError:
+                    raise SettingInvalid(variable, text, kind.expected) from None
+        return cls(**values)
+
+
+def _process_environment() -> dict[str, str]:
+    from dotenv import dotenv_values
+
+    from_file = {key: value for key, value in dotenv_values(".env").items() if value is not None}
+    return {**from_file, **os.environ}

@@ -1,0 +1,277 @@
+"""The tree of domain errors, each with a stable code and a sentence that says what is wrong and what to do.
+
+The domain knows no HTTP: `remote_lab.web.errors` maps a code to a status. A code is never renamed and never reused.
+
+    RemoteLabError
+    |-- SessionError
+    |   |-- SessionNotFound         session_not_found
+    |   |-- SessionWaiting          session_waiting
+    |   |-- NoActiveSession         no_active_session
+    |   `-- QueueFull               queue_full
+    |-- LabError
+    |   |-- LabNotFound             lab_not_found
+    |   |-- LabBusy                 lab_busy
+    |   |-- LabInUse                lab_in_use
+    |   |-- LabBootFailed           lab_boot_failed
+    |   |-- LabBootCancelled        lab_boot_cancelled
+    |   |-- LabTeardownFailed       lab_teardown_failed
+    |   `-- TooManyHeldRequests     server_busy
+    |-- UploadError
+    |   |-- TopologyNameInvalid     topology_name_invalid
+    |   |-- TopologyMalformed       topology_malformed
+    |   |-- UploadEmpty             upload_empty
+    |   |-- UploadNameUnsafe        upload_name_unsafe
+    |   |-- UploadNameClash         upload_name_clash
+    |   |-- UploadTooManyFiles      upload_too_many_files
+    |   `-- UploadTooLarge          upload_too_large
+    |-- ServerUnhealthy             server_unhealthy
+    `-- HostError                   (the server does not start)
+        |-- SettingInvalid          setting_invalid
+        |-- InstanceRunning         instance_running
+        |-- DatabaseUnusable        database_unusable
+        |-- ProviderUnavailable     provider_unavailable
+        `-- ImageUnavailable        image_unavailable
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar
+
+
+class RemoteLabError(Exception):
+    """Base of everything that Remote Lab Manager refuses on purpose; `str()` is the sentence for the user."""
+
+    code: ClassVar[str]
+
+    @property
+    def detail(self) -> str:
+        return str(self)
+
+
+class SessionError(RemoteLabError):
+    """Something about a session or the queue."""
+
+
+class SessionNotFound(SessionError):
+    """No session with that id is waiting or active."""
+
+    code = "session_not_found"
+
+    def __init__(self, session_id: str, ended_at: datetime | None = None, reason: str | None = None) -> None:
+        if ended_at is None:
+            message = f"No session {session_id!r}. Open a new one with POST /session."
+        else:
+            when = ended_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+            message = f"Session {session_id!r} ended at {when}: {reason}. Open a new one with POST /session."
+        super().__init__(message)
+
+
+class SessionWaiting(SessionError):
+    """The session is still in the queue; labs are for active sessions."""
+
+    code = "session_waiting"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"Session {session_id!r} is still waiting for its turn. Poll GET /session/{session_id} until it is active."
+        )
+
+
+class NoActiveSession(SessionError):
+    """The queue is empty."""
+
+    code = "no_active_session"
+
+    def __init__(self) -> None:
+        super().__init__("No session is active or waiting.")
+
+
+class QueueFull(SessionError):
+    """The queue holds as many sessions as the server allows."""
+
+    code = "queue_full"
+
+    def __init__(self, max_waiting: int) -> None:
+        super().__init__(f"The queue is full: {max_waiting} sessions are waiting. Try again later.")
+
+
+class LabError(RemoteLabError):
+    """Something about a lab."""
+
+
+class LabNotFound(LabError):
+    """The session has no lab."""
+
+    code = "lab_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("This session has no running lab. Start one with POST /lab.")
+
+
+class LabBusy(LabError):
+    """The slot's lab is referenced, so that it can neither be shared with this request nor replaced by it."""
+
+    code = "lab_busy"
+
+    def __init__(self, topology: str, ref_count: int) -> None:
+        super().__init__(
+            f"Lab {topology!r} is in use ({ref_count} references). Release it with POST /lab/release, then try again."
+        )
+
+
+class LabInUse(LabError):
+    """A teardown without force met a referenced lab."""
+
+    code = "lab_in_use"
+
+    def __init__(self, topology: str, ref_count: int) -> None:
+        super().__init__(
+            f"Lab {topology!r} still has {ref_count} references. Release them, or destroy it with force=true."
+        )
+
+
+class LabBootFailed(LabError):
+    """netlab could not bring the lab up, or not in time.
+
+    `phase` is the step that failed, `log_tail` the last lines of the boot log.
+    """
+
+    code = "lab_boot_failed"
+
+    def __init__(self, phase: str, reason: str, log_tail: str = "") -> None:
+        self.phase = phase
+        self.reason = reason
+        self.log_tail = log_tail
+        super().__init__(f"The lab did not boot ({phase}): {reason}")
+
+
+class LabBootCancelled(LabError):
+    """The boot was ended before the lab was up: its session ended, the lab was destroyed, or the server stopped."""
+
+    code = "lab_boot_cancelled"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The boot was ended: {reason}.")
+
+
+class LabTeardownFailed(LabError):
+    """Something of a lab is still on the host after every escalation; the message names it."""
+
+    code = "lab_teardown_failed"
+
+
+class TooManyHeldRequests(LabError):
+    """So many requests wait for boots that one more would starve the rest of the server."""
+
+    code = "server_busy"
+
+    def __init__(self, held: int) -> None:
+        super().__init__(f"{held} requests are already waiting for labs. Try again in a few seconds.")
+
+
+class UploadError(RemoteLabError):
+    """What was uploaded cannot become a lab."""
+
+
+class TopologyNameInvalid(UploadError):
+    """The topology's file name is not that of a YAML file."""
+
+    code = "topology_name_invalid"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Topology {name!r} must be a .yml or .yaml file.")
+
+
+class TopologyMalformed(UploadError):
+    """The topology is not YAML, or not a mapping at its top level."""
+
+    code = "topology_malformed"
+
+
+class UploadEmpty(UploadError):
+    """An uploaded topology has no bytes."""
+
+    code = "upload_empty"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"File {name!r} is empty.")
+
+
+class UploadNameUnsafe(UploadError):
+    """A file name would leave the lab's working directory or cannot be a file there."""
+
+    code = "upload_name_unsafe"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"File name {name!r} cannot be used: {why}. Use a relative name such as 'configs/r1.j2'.")
+
+
+class UploadNameClash(UploadError):
+    """Two parts of an upload want the same place."""
+
+    code = "upload_name_clash"
+
+    def __init__(self, name: str, other: str) -> None:
+        super().__init__(f"File {name!r} clashes with {other!r} of the same upload. Rename one of them.")
+
+
+class UploadTooManyFiles(UploadError):
+    """More files than the server takes in one upload."""
+
+    code = "upload_too_many_files"
+
+    def __init__(self, max_upload_files: int) -> None:
+        super().__init__(f"The upload has more than {max_upload_files} files.")
+
+
+class UploadTooLarge(UploadError):
+    """More bytes than the server takes in one upload."""
+
+    code = "upload_too_large"
+
+    def __init__(self, max_upload_bytes: int) -> None:
+        super().__init__(f"The upload is larger than {max_upload_bytes} bytes.")
+
+
+class ServerUnhealthy(RemoteLabError):
+    """The server runs but cannot do its work; the message says which part of it is dead."""
+
+    code = "server_unhealthy"
+
+
+class HostError(RemoteLabError):
+    """The host or its configuration cannot run the server; the server does not start."""
+
+
+class SettingInvalid(HostError):
+    """An environment variable has a value that cannot be used."""
+
+    code = "setting_invalid"
+
+    def __init__(self, variable: str, value: str, expected: str) -> None:
+        super().__init__(f"{variable}={value!r} cannot be used: expected {expected}.")
+
+
+class InstanceRunning(HostError):
+    """Another server works on the same state folder, or holds the port."""
+
+    code = "instance_running"
+
+
+class DatabaseUnusable(HostError):
+    """The database cannot be opened, written or upgraded."""
+
+    code = "database_unusable"
+
+
+class ProviderUnavailable(HostError):
+    """This host cannot run labs with the wanted provider; the message says what is missing and how to get it."""
+
+    code = "provider_unavailable"
+
+
+class ImageUnavailable(HostError):
+    """The root file system that labs run on is not there and could not be built."""
+
+    code = "image_unavailable"
