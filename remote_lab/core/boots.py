@@ -1,0 +1,237 @@
+"""Runs boots and teardowns on worker threads, one job for each lab, and knows who waits for which.
+
+A job is claimed inside the write transaction that makes a lab starting or stopping, begins with its commit, and is
+forgotten inside the one that records its end: while nobody writes, such a lab has a job and no other lab has one. Its
+thread calls the runner with no transaction open, records the end, wakes the waiters and lets the queue move on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from sqlalchemy.orm import Session as Transaction
+
+from remote_lab.core import labs
+from remote_lab.core.db import Database, after_commit, on_failure
+from remote_lab.core.models import Lab
+from remote_lab.core.workspace import Workspaces
+from remote_lab.errors import LabBootCancelled, LabBootFailed, LabTeardownFailed
+from remote_lab.netlab.runner import Device, LabPlace
+from remote_lab.states import LabState
+
+log = logging.getLogger(__name__)
+
+
+class LabRunner(Protocol):
+    """What is asked of `remote_lab.netlab.runner.Runner`; see there."""
+
+    def boot(
+        self, place: LabPlace, *, cancel: threading.Event, report_phase: Callable[[str], None]
+    ) -> list[Device]: ...
+    def stop(self, place: LabPlace) -> None: ...
+    def probe(self, place: LabPlace) -> str | None: ...
+    def vanished(self, place: LabPlace) -> str | None: ...
+    def status(self, place: LabPlace) -> str: ...
+    def orphans(self, known_lab_ids: Collection[str]) -> list[str]: ...
+    def end_orphan(self, lab_id: str) -> None: ...
+
+
+class Job:
+    """A boot or a teardown that is under way."""
+
+    def __init__(self, place: LabPlace, session_id: str) -> None:
+        self.place = place
+        self.session_id = session_id
+        self.log = logging.LoggerAdapter(log, {"session_id": session_id, "topology": place.topology})
+        self.cancel = threading.Event()
+        self.cancel_reason = ""
+        self.done = threading.Event()
+        self.devices: list[dict[str, Any]] | None = None
+        self.failure: LabBootFailed | None = None
+
+    def result(self) -> list[dict[str, Any]]:
+        """Wait for a boot and return its devices; LabBootFailed or LabBootCancelled when it brought none."""
+        self.done.wait()
+        if self.devices is not None:
+            return self.devices
+        if self.failure is not None:
+            raise LabBootFailed(self.failure.phase, self.failure.reason, self.failure.log_tail)
+        raise LabBootCancelled(self.cancel_reason)
+
+    def log_phase(self, phase: str) -> None:
+        """Say how far a boot is."""
+        self.log.info("Boot: %s", phase)
+
+    def end(self, reason: str) -> None:
+        """Ask the boot to end; the first reason given is the one its waiters are told."""
+        if not self.cancel.is_set():
+            self.cancel_reason = reason
+            self.cancel.set()
+
+
+class Boots:
+    """All jobs of one server."""
+
+    def __init__(
+        self,
+        database: Database,
+        runner: LabRunner,
+        workspaces: Workspaces,
+        job_ended: Callable[[Job], None],
+    ) -> None:
+        """`job_ended` is called when a lab is up or has let its slot go, with no transaction open."""
+        self._database = database
+        self._runner = runner
+        self._workspaces = workspaces
+        self._job_ended = job_ended
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+        self._stopping: str | None = None
+
+    def place(self, lab: Lab) -> LabPlace:
+        """Where the runner finds a lab."""
+        return LabPlace(
+            lab_id=lab.id,
+            slot=lab.slot,
+            directory=self._workspaces.directory(lab.id),
+            topology=lab.topology,
+            log=self._workspaces.log(lab.id),
+        )
+
+    def find(self, lab_id: str) -> Job | None:
+        """The job that is under way for a lab."""
+        with self._lock:
+            return self._jobs.get(lab_id)
+
+    def boot(self, transaction: Transaction, lab: Lab) -> Job:
+        """Boot a lab that this transaction has made `starting`, when it is on disk."""
+        return self._claim(transaction, lab, self._run_boot)
+
+    def take_down(self, transaction: Transaction, lab: Lab, reason: str) -> Job:
+        """Make a starting or running lab `stopping` and take it down: end its boot, which then cleans up, or tear down.
+
+        A lab that is stopping already is left to its job; one without a job (it died with an earlier server) gets one.
+        """
+        labs.move(transaction, lab.id, (LabState.STARTING, LabState.RUNNING), LabState.STOPPING)
+        transaction.refresh(lab)
+        job = self.find(lab.id)
+        if job is None:
+            job = self._claim(transaction, lab, self._run_teardown)
+            job.log.info("Taking the lab down: %s", reason)
+            return job
+        after_commit(transaction, lambda: job.end(reason))
+        return job
+
+    def end_all(self, reason: str, timeout_seconds: float) -> None:
+        """End all boots, now and from now on, and wait for all jobs until the time is over."""
+        with self._lock:
+            self._stopping = reason
+            jobs = list(self._jobs.values())
+        deadline = time.monotonic() + timeout_seconds
+        for job in jobs:
+            job.end(reason)
+        for job in jobs:
+            job.done.wait(max(0.0, deadline - time.monotonic()))
+
+    def _claim(self, transaction: Transaction, lab: Lab, run: Callable[[Job], None]) -> Job:
+        job = Job(self.place(lab), lab.session_id)
+        with self._lock:
+            self._jobs[lab.id] = job
+            if self._stopping is not None:
+                job.end(self._stopping)
+        thread = threading.Thread(target=run, args=(job,), name=f"{run.__name__}-{lab.id}", daemon=True)
+        after_commit(transaction, thread.start)
+        on_failure(transaction, lambda: self._forget(lab.id))
+        return job
+
+    def _forget(self, lab_id: str) -> None:
+        with self._lock:
+            self._jobs.pop(lab_id, None)
+
+    def _run_boot(self, job: Job) -> None:
+        place = job.place
+        started = time.monotonic()
+        job.log.info("Booting in slot %d", place.slot)
+        devices: list[dict[str, Any]] | None = None
+        failure: str | None = None
+        try:
+            try:
+                booted = self._runner.boot(place, cancel=job.cancel, report_phase=job.log_phase)
+                devices = [{"name": device.name, "raw": device.raw} for device in booted]
+            except LabBootCancelled:
+                failure = f"the boot was ended: {job.cancel_reason}"
+            except LabBootFailed as error:
+                job.failure, failure = error, str(error)
+                job.log.error("%s Last lines of its log:\n%s", error, error.log_tail)
+            except Exception as error:
+                job.log.exception("The boot failed in an unforeseen way")
+                failure = f"{type(error).__name__}, see the server's log"
+                job.failure = LabBootFailed("server", failure)
+                self._stop(job)
+            if devices is not None and self._record_running(place, devices):
+                job.devices = devices
+                job.log.info("The lab is up after %.1f s", time.monotonic() - started)
+                return
+            if devices is not None:
+                failure = self._stop(job)
+            self._record_gone(place, failure, boot_failed=job.failure is not None)
+        except Exception as error:
+            job.log.exception("The end of the boot could not be recorded; the reaper tries again")
+            job.failure = LabBootFailed("record", f"{type(error).__name__}, see the server's log")
+        finally:
+            self._end(job)
+
+    def _run_teardown(self, job: Job) -> None:
+        started = time.monotonic()
+        try:
+            failure = self._stop(job)
+            self._record_gone(job.place, failure, boot_failed=False)
+            job.log.info("The lab is down after %.1f s", time.monotonic() - started)
+        except Exception:
+            job.log.exception("The teardown could not be recorded; the reaper tries again")
+        finally:
+            self._end(job)
+
+    def _stop(self, job: Job) -> str | None:
+        """Tear a lab down; returns what is wrong when something of it is left, because the queue goes on regardless."""
+        try:
+            self._runner.stop(job.place)
+        except LabTeardownFailed as error:
+            job.log.error("Teardown: %s", error)
+            return str(error)
+        except Exception as error:
+            job.log.exception("The teardown failed in an unforeseen way")
+            return f"{type(error).__name__} in its teardown, see the server's log"
+        return None
+
+    def _record_running(self, place: LabPlace, devices: list[dict[str, Any]]) -> bool:
+        running = {"devices": devices, "running_at": datetime.now(UTC)}
+        with self._database.write() as transaction:
+            moved = labs.move(transaction, place.lab_id, LabState.STARTING, LabState.RUNNING, **running)
+            if moved:
+                self._forget(place.lab_id)
+            return moved
+
+    def _record_gone(self, place: LabPlace, failure: str | None, boot_failed: bool) -> None:
+        """A lab that somebody is taking down has stopped; one that nobody is has failed on its own."""
+        self._workspaces.discard(place.lab_id, keep_log=boot_failed)
+        ended: dict[str, Any] = {"ended_at": datetime.now(UTC), "devices": None}
+        if failure is not None:
+            ended["failure"] = failure
+        with self._database.write() as transaction:
+            if not labs.move(transaction, place.lab_id, LabState.STOPPING, LabState.STOPPED, **ended):
+                labs.move(transaction, place.lab_id, LabState.STARTING, LabState.FAILED, **ended)
+            self._forget(place.lab_id)
+
+    def _end(self, job: Job) -> None:
+        self._forget(job.place.lab_id)
+        job.done.set()
+        try:
+            self._job_ended(job)
+        except Exception:
+            job.log.exception("Nobody could be admitted after this lab; the reaper tries again")

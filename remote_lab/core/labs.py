@@ -1,0 +1,122 @@
+"""A lab in each slot: the acquire table, references, state changes. Functions work in the transaction they are given.
+
+State changes are conditional updates: they say by their result whether the lab was still in the state they left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy.orm import Session as Transaction
+
+from remote_lab.core.models import Lab, LabReference, Session
+from remote_lab.states import LAB_TRANSITIONS, LIVE_LAB_STATES, LabState
+
+
+class Decision(Enum):
+    """What an acquire does, given what is in the slot."""
+
+    BOOT = "the slot is empty: boot"
+    ATTACH = "the same lab runs: take a reference"
+    JOIN = "the same lab is booting: take a reference and wait for it"
+    REPLACE = "another lab, or a used one, is idle: tear it down, then decide again"
+    WAIT = "the slot's lab is on its way down: wait, then decide again"
+    REFUSE = "the slot's lab is referenced and cannot be shared"
+
+
+def decide(state: LabState | None, same_identity: bool, reuse: bool, ref_count: int) -> Decision:
+    """The acquire table of the contract for the live lab of a slot; `state` is None when it has none."""
+    match state:
+        case None:
+            return Decision.BOOT
+        case LabState.STOPPING:
+            return Decision.WAIT
+        case LabState.RUNNING if same_identity and reuse:
+            return Decision.ATTACH
+        case LabState.STARTING if same_identity and reuse:
+            return Decision.JOIN
+        case LabState.RUNNING if ref_count == 0:
+            return Decision.REPLACE
+        case _:
+            return Decision.REFUSE
+
+
+def in_slot(transaction: Transaction, slot: int) -> Lab | None:
+    """The live lab of a slot."""
+    return transaction.scalar(select(Lab).where(Lab.slot == slot, Lab.state.in_(LIVE_LAB_STATES)))
+
+
+def of_session(transaction: Transaction, session: Session) -> Lab | None:
+    """The lab that an active session has: the starting or running one in its slot."""
+    if session.slot is None:
+        return None
+    lab = in_slot(transaction, session.slot)
+    return None if lab is None or lab.state == LabState.STOPPING else lab
+
+
+def live(transaction: Transaction) -> Sequence[Lab]:
+    """All labs that hold a slot."""
+    return transaction.scalars(select(Lab).where(Lab.state.in_(LIVE_LAB_STATES)).order_by(Lab.slot)).all()
+
+
+def claim(transaction: Transaction, lab_id: str, session: Session, identity: str, topology: str, now: datetime) -> Lab:
+    """Take the session's slot for a new lab that is about to boot, with the claimant's reference on it.
+
+    IntegrityError (uq_labs_live_slot) when the slot has a live lab.
+    """
+    if session.slot is None:
+        raise ValueError(f"session {session.id} has no slot")
+    lab = Lab(
+        id=lab_id,
+        session_id=session.id,
+        slot=session.slot,
+        identity=identity,
+        topology=topology,
+        state=LabState.STARTING,
+        created_at=now,
+    )
+    transaction.add(lab)
+    transaction.flush()
+    add_reference(transaction, lab, session, now)
+    return lab
+
+
+def ref_count(transaction: Transaction, lab: Lab) -> int:
+    """How many uses of the lab have not been released."""
+    return transaction.scalar(select(func.count()).where(LabReference.lab_id == lab.id)) or 0
+
+
+def add_reference(transaction: Transaction, lab: Lab, session: Session, now: datetime) -> None:
+    """Record one more use of the lab by the session."""
+    transaction.add(LabReference(lab_id=lab.id, session_id=session.id, created_at=now))
+    transaction.flush()
+
+
+def release(transaction: Transaction, lab: Lab, session: Session) -> None:
+    """Give back the session's oldest reference; nothing happens when it has none."""
+    mine = select(func.min(LabReference.id)).where(LabReference.lab_id == lab.id, LabReference.session_id == session.id)
+    transaction.execute(delete(LabReference).where(LabReference.id == mine.scalar_subquery()))
+
+
+def move(
+    transaction: Transaction, lab_id: str, before: LabState | Iterable[LabState], after: LabState, **values: Any
+) -> bool:
+    """Change a lab's state if it is still in `before`; False when it is not.
+
+    `values` are columns to set with it. A lab that leaves for good, or begins to, loses its references.
+    """
+    befores = [before] if isinstance(before, LabState) else list(before)
+    for state in befores:
+        if after not in LAB_TRANSITIONS[state]:
+            raise ValueError(f"a lab never goes from {state} to {after}")
+    changed = transaction.execute(
+        update(Lab).where(Lab.id == lab_id, Lab.state.in_(befores)).values(state=after, **values)
+    )
+    moved = bool(cast(CursorResult[tuple[()]], changed).rowcount)
+    if moved and after != LabState.RUNNING:
+        transaction.execute(delete(LabReference).where(LabReference.lab_id == lab_id))
+    return moved

@@ -1,0 +1,119 @@
+"""The queue: strict FIFO by ticket. Every function works in the transaction it is given and commits nothing.
+
+A session waits until it is the first in the queue and a slot is free: a slot with neither an active session nor a live
+lab, because the lab of the one before may still be on its way down.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import cast
+
+from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy.orm import Session as Transaction
+
+from remote_lab.core.models import Lab, LabReference, Session
+from remote_lab.errors import QueueFull, SessionNotFound, SessionWaiting
+from remote_lab.states import LIVE_LAB_STATES, SessionState
+
+LIVE = (SessionState.WAITING, SessionState.ACTIVE)
+
+
+def free_slots(slots: int, taken: Collection[int]) -> list[int]:
+    """The slots from 1 to `slots` that are not taken, lowest first."""
+    return [slot for slot in range(1, slots + 1) if slot not in taken]
+
+
+def promotions(waiting: Sequence[int], free: Sequence[int]) -> list[tuple[int, int]]:
+    """Choose who gets a slot: the lowest tickets, in order; returns (ticket, slot) pairs."""
+    return list(zip(sorted(waiting), free, strict=False))
+
+
+def enqueue(transaction: Transaction, max_waiting: int, now: datetime) -> Session:
+    """Put a new session at the end of the queue; QueueFull when `max_waiting` are waiting already."""
+    waiting = transaction.scalar(select(func.count()).where(Session.state == SessionState.WAITING)) or 0
+    if waiting >= max_waiting:
+        raise QueueFull(max_waiting)
+    session = Session(id=str(uuid.uuid4()), state=SessionState.WAITING, created_at=now)
+    transaction.add(session)
+    transaction.flush()
+    return session
+
+
+def admit(transaction: Transaction, slots: int, now: datetime) -> list[Session]:
+    """Promote the first in the queue into whatever slots are free; returns the sessions promoted, in order."""
+    active = select(Session.slot).where(Session.state == SessionState.ACTIVE)
+    occupied = select(Lab.slot).where(Lab.state.in_(LIVE_LAB_STATES))
+    taken = {slot for slot in transaction.scalars(active.union_all(occupied)) if slot is not None}
+    free = free_slots(slots, taken)
+    if not free:
+        return []
+    first = select(Session.ticket).where(Session.state == SessionState.WAITING).order_by(Session.ticket)
+    promoted: list[Session] = []
+    for ticket, slot in promotions(transaction.scalars(first.limit(len(free))).all(), free):
+        changed = transaction.execute(
+            update(Session)
+            .where(Session.ticket == ticket, Session.state == SessionState.WAITING)
+            .values(state=SessionState.ACTIVE, slot=slot, activated_at=now)
+        )
+        if cast(CursorResult[tuple[()]], changed).rowcount:
+            promoted.append(transaction.get_one(Session, ticket, populate_existing=True))
+    return promoted
+
+
+def get(transaction: Transaction, session_id: str) -> Session:
+    """The waiting or active session with this id; SessionNotFound with the reason when it has ended."""
+    session = transaction.scalar(select(Session).where(Session.id == session_id))
+    if session is None:
+        raise SessionNotFound(session_id)
+    if session.state == SessionState.ENDED:
+        raise SessionNotFound(session_id, session.ended_at, session.end_reason)
+    return session
+
+
+def get_active(transaction: Transaction, session_id: str) -> Session:
+    """The active session with this id; SessionNotFound, or SessionWaiting while it is in the queue."""
+    session = get(transaction, session_id)
+    if session.state != SessionState.ACTIVE:
+        raise SessionWaiting(session_id)
+    return session
+
+
+def position(transaction: Transaction, session: Session) -> int:
+    """How many waiting and active sessions are in front of this one, from 0."""
+    in_front = select(func.count()).where(Session.state.in_(LIVE), Session.ticket < session.ticket)
+    return transaction.scalar(in_front) or 0
+
+
+def live(transaction: Transaction) -> Sequence[Session]:
+    """All waiting and active sessions in the order of the queue."""
+    return transaction.scalars(select(Session).where(Session.state.in_(LIVE)).order_by(Session.ticket)).all()
+
+
+def head(transaction: Transaction) -> Session | None:
+    """The first of the queue, active or about to be; None when nobody is there."""
+    return transaction.scalar(select(Session).where(Session.state.in_(LIVE)).order_by(Session.ticket).limit(1))
+
+
+def end(transaction: Transaction, session_id: str, reason: str, now: datetime) -> Session:
+    """End a session and give back its references; SessionNotFound when it has ended already."""
+    session = get(transaction, session_id)
+    transaction.execute(
+        update(Session)
+        .where(Session.id == session_id, Session.state.in_(LIVE))
+        .values(state=SessionState.ENDED, ended_at=now, end_reason=reason)
+    )
+    transaction.execute(delete(LabReference).where(LabReference.session_id == session_id))
+    transaction.refresh(session)
+    return session
+
+
+def prune(transaction: Transaction, ended_before: datetime) -> None:
+    """Forget sessions that ended before a moment, and their labs."""
+    old = select(Session.id).where(Session.state == SessionState.ENDED, Session.ended_at < ended_before)
+    with_live_lab = select(Lab.session_id).where(Lab.state.in_(LIVE_LAB_STATES))
+    forgotten: Iterable[str] = transaction.scalars(old.where(Session.id.not_in(with_live_lab))).all()
+    transaction.execute(delete(Lab).where(Lab.session_id.in_(forgotten)))
+    transaction.execute(delete(Session).where(Session.id.in_(forgotten)))

@@ -1,0 +1,222 @@
+"""Uploads on disk: names that stay inside, limits, one folder for each lab, nothing left behind.
+
+    STATE_DIR/labs/LAB_ID/lab/       netlab's working directory: the topology and its extra files
+    STATE_DIR/labs/LAB_ID/boot.log   everything netlab printed
+
+A lab's id is chosen when its upload arrives; an upload that does not become a lab is discarded. What nobody knows (a
+server that died in the middle of an upload) is swept.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import yaml
+
+from remote_lab.errors import (
+    TopologyMalformed,
+    TopologyNameInvalid,
+    UploadEmpty,
+    UploadNameClash,
+    UploadNameUnsafe,
+    UploadTooLarge,
+    UploadTooManyFiles,
+)
+from remote_lab.identity import lab_identity
+
+MAX_NAME_BYTES = 255
+MAX_YAML_DEPTH = 100
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """One file of an upload as it came over the wire: the name its sender gave it and its bytes."""
+
+    name: str
+    stream: BinaryIO
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A stored upload: what a lab can be booted from."""
+
+    lab_id: str
+    topology: str
+    identity: str
+
+
+def safe_path(name: str) -> PurePosixPath:
+    """Return an uploaded name as a path that stays in the working directory; UploadNameUnsafe with the reason."""
+    if not name:
+        raise UploadNameUnsafe(name, "it is empty")
+    if any(not character.isprintable() for character in name):
+        raise UploadNameUnsafe(name, "it has control characters")
+    if "\\" in name or re.match(r"[A-Za-z]:", name):
+        raise UploadNameUnsafe(name, "it has a backslash or a drive letter")
+    if name.startswith("/"):
+        raise UploadNameUnsafe(name, "it is absolute")
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise UploadNameUnsafe(name, "it has an empty part, '.' or '..'")
+    if any(len(part.encode()) > MAX_NAME_BYTES for part in parts) or len(name.encode()) > 4 * MAX_NAME_BYTES:
+        raise UploadNameUnsafe(f"{name[:40]}...", "it is too long")
+    return PurePosixPath(*parts)
+
+
+def topology_path(name: str) -> PurePosixPath:
+    """The same for a topology, which lies at the top of the working directory and is a YAML file."""
+    path = safe_path(name)
+    if path.suffix.lower() not in (".yml", ".yaml"):
+        raise TopologyNameInvalid(name)
+    if len(path.parts) > 1 or name.startswith("-"):
+        raise UploadNameUnsafe(name, "a topology is a plain file name that does not begin with '-'")
+    return path
+
+
+def check_topology(name: str, content: bytes) -> None:
+    """Raise TopologyMalformed unless the content is one YAML document with a mapping at its top.
+
+    Only events are read and nothing is built from them, so that neither depth nor aliases cost anything.
+    """
+    depth, documents = 0, 0
+    try:
+        for event in yaml.parse(content, Loader=yaml.CSafeLoader):
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise _malformed(name, "has a second YAML document, keep one", event.start_mark)
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            elif isinstance(event, yaml.NodeEvent):
+                if depth == 0 and not isinstance(event, yaml.MappingStartEvent):
+                    raise _malformed(name, "must be a mapping such as 'nodes: [r1, r2]'", event.start_mark)
+                depth += isinstance(event, yaml.CollectionStartEvent)
+                if depth > MAX_YAML_DEPTH:
+                    raise _malformed(name, f"is nested deeper than {MAX_YAML_DEPTH} levels", event.start_mark)
+    except yaml.MarkedYAMLError as error:
+        raise _malformed(name, f"is not YAML: {error.problem}", error.problem_mark or error.context_mark) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _malformed(name, f"is not YAML: {error}", None) from error
+    if documents == 0:
+        raise _malformed(name, "has nothing but comments and blank lines", None)
+
+
+def _malformed(name: str, what: str, mark: Any) -> TopologyMalformed:
+    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return TopologyMalformed(f"Topology {name!r} {what}{place}.")
+
+
+class Workspaces:
+    """The folders of all labs of one server; safe to use from many threads."""
+
+    def __init__(self, state_dir: Path, max_upload_bytes: int, max_upload_files: int) -> None:
+        self._root = state_dir / "labs"
+        self._max_upload_bytes = max_upload_bytes
+        self._max_upload_files = max_upload_files
+        self._lock = threading.Lock()
+        self._uploading: set[str] = set()
+
+    def directory(self, lab_id: str) -> Path:
+        """netlab's working directory of a lab."""
+        return self._root / lab_id / "lab"
+
+    def log(self, lab_id: str) -> Path:
+        """The boot log of a lab."""
+        return self._root / lab_id / "boot.log"
+
+    def store(self, topology: UploadedFile, extra_files: Sequence[UploadedFile]) -> Upload:
+        """Check an upload and write it to a new folder; nothing stays when it is refused.
+
+        Raises an UploadError that names the file. The caller says `keep` when the upload became a lab, and `release`
+        in any case.
+        """
+        name = topology_path(topology.name)
+        paths = self._extra_paths(name, extra_files)
+        topology_bytes, budget = self._read(topology, self._max_upload_bytes)
+        if not topology_bytes:
+            raise UploadEmpty(topology.name)
+        check_topology(topology.name, topology_bytes)
+        contents: dict[str, bytes] = {}
+        for path, extra in zip(paths, extra_files, strict=True):
+            contents[str(path)], budget = self._read(extra, budget)
+        lab_id = str(uuid.uuid4())
+        with self._lock:
+            self._uploading.add(lab_id)
+        try:
+            self._write(lab_id, {str(name): topology_bytes, **contents})
+        except BaseException:
+            self.discard(lab_id)
+            raise
+        return Upload(lab_id, str(name), lab_identity(topology_bytes, contents))
+
+    def keep(self, upload: Upload) -> None:
+        """The upload became a lab; from now on it lives as long as the database knows that."""
+        with self._lock:
+            self._uploading.discard(upload.lab_id)
+
+    def release(self, upload: Upload) -> None:
+        """Discard an upload unless it was kept."""
+        with self._lock:
+            kept = upload.lab_id not in self._uploading
+        if not kept:
+            self.discard(upload.lab_id)
+
+    def discard(self, lab_id: str, keep_log: bool = False) -> None:
+        """Remove a lab's folder, all but the boot log when `keep_log`; fine when it has gone."""
+        folder = self.directory(lab_id) if keep_log else self._root / lab_id
+        if folder.exists():
+            shutil.rmtree(folder)
+        with self._lock:
+            self._uploading.discard(lab_id)
+
+    def present(self) -> list[str]:
+        """The ids of all labs that have a folder, uploads that are still deciding left out."""
+        if not self._root.exists():
+            return []
+        folders = [folder.name for folder in self._root.iterdir()]
+        with self._lock:
+            return [name for name in folders if name not in self._uploading]
+
+    def sweep(self, lab_id: str, keep_log_seconds: float) -> None:
+        """Remove what is left of a lab that nobody knows; its boot log stays until it is that old."""
+        log = self.log(lab_id)
+        keep_log = log.exists() and time.time() - log.stat().st_mtime < keep_log_seconds
+        if not keep_log or self.directory(lab_id).exists():
+            self.discard(lab_id, keep_log=keep_log)
+
+    def _extra_paths(self, topology: PurePosixPath, extra_files: Sequence[UploadedFile]) -> list[PurePosixPath]:
+        if len(extra_files) > self._max_upload_files:
+            raise UploadTooManyFiles(self._max_upload_files)
+        paths = [safe_path(extra.name) for extra in extra_files]
+        taken: set[PurePosixPath] = {topology}
+        folders: set[PurePosixPath] = set()
+        for path in paths:
+            parents = set(path.parents)
+            clash = next(iter(({path} & (taken | folders)) | (parents & taken)), None)
+            if clash is not None:
+                raise UploadNameClash(str(path), str(clash))
+            taken.add(path)
+            folders |= parents
+        return paths
+
+    def _read(self, file: UploadedFile, budget: int) -> tuple[bytes, int]:
+        content = file.stream.read(budget + 1)
+        if len(content) > budget:
+            raise UploadTooLarge(self._max_upload_bytes)
+        return content, budget - len(content)
+
+    def _write(self, lab_id: str, files: dict[str, bytes]) -> None:
+        directory = self.directory(lab_id)
+        directory.mkdir(parents=True)
+        for name, content in files.items():
+            target = directory / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)

@@ -1,0 +1,244 @@
+"""The reaper's rounds, with time passed in, and what a restarted server finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fakes import FakeClock, FakeRunner, wait_until, yaml_file
+from sqlalchemy import text
+
+from remote_lab.core.manager import LabManager
+from remote_lab.core.reaper import Reaper
+from remote_lab.errors import SessionNotFound
+
+
+def is_gone(manager: LabManager, session_id: str) -> bool:
+    try:
+        manager.session(session_id)
+    except SessionNotFound:
+        return True
+    return False
+
+
+def test_silence_ends_a_session_and_the_next_follows(manager: LabManager, reaper: Reaper, clock: FakeClock) -> None:
+    """An active one after 300 s, and no sooner."""
+    first, second = manager.open_session().session_id, manager.open_session().session_id
+    clock.seconds += 300
+    manager.touch(second)
+    reaper.tick()
+    assert not is_gone(manager, first)
+    clock.seconds += 1
+    reaper.tick()
+    assert manager.session(second).status == "active"
+    with pytest.raises(SessionNotFound, match="silent for 301 s, active sessions may 300 s"):
+        manager.session(first)
+
+
+def test_a_waiting_session_may_be_silent_for_longer(manager: LabManager, reaper: Reaper, clock: FakeClock) -> None:
+    """600 s."""
+    first, second = manager.open_session().session_id, manager.open_session().session_id
+    for silence, gone in ((600, False), (1, True)):
+        clock.seconds += silence
+        manager.touch(first)
+        reaper.tick()
+        assert gone == is_gone(manager, second)
+
+
+def test_promotion_starts_the_clock_again(manager: LabManager, reaper: Reaper, clock: FakeClock) -> None:
+    """Who was silent for 500 s of waiting has 300 s from its promotion."""
+    first, second = manager.open_session().session_id, manager.open_session().session_id
+    clock.seconds += 500
+    manager.end_session(first, "test")
+    clock.seconds += 250
+    reaper.tick()
+    assert not is_gone(manager, second)
+
+
+def test_a_session_whose_lab_boots_is_never_silent(
+    manager: LabManager, reaper: Reaper, clock: FakeClock, runner: FakeRunner
+) -> None:
+    """The clock starts again when the boot ends, however long it took and whoever still waits for it."""
+    import threading
+
+    session_id = manager.open_session().session_id
+    runner.may_boot.clear()
+    boot = threading.Thread(target=manager.acquire, args=(session_id, yaml_file(), [], True))
+    boot.start()
+    assert runner.boot_began.wait(10)
+    clock.seconds += 5000
+    reaper.tick()
+    assert not is_gone(manager, session_id)
+    runner.may_boot.set()
+    boot.join()
+    clock.seconds += 299
+    reaper.tick()
+    assert not is_gone(manager, session_id)
+
+
+def test_a_silent_session_loses_its_lab(
+    manager: LabManager, reaper: Reaper, clock: FakeClock, runner: FakeRunner
+) -> None:
+    """A client that died leaves nothing."""
+    session_id = manager.open_session().session_id
+    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    clock.seconds += 301
+    reaper.tick()
+    wait_until(lambda: runner.pods == set(), "the lab is down")
+
+
+def test_an_idle_lab_goes_down_and_its_session_stays(
+    manager: LabManager, reaper: Reaper, clock: FakeClock, runner: FakeRunner
+) -> None:
+    """After 1800 s without a reference, counted from the last use."""
+    session_id = manager.open_session().session_id
+    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    clock.seconds += 2000
+    manager.touch(session_id)
+    reaper.tick()
+    assert manager.lab(session_id).running
+    manager.release(session_id)
+    clock.seconds += 1800
+    manager.touch(session_id)
+    reaper.tick()
+    assert manager.lab(session_id).running
+    clock.seconds += 1
+    reaper.tick()
+    wait_until(lambda: runner.pods == set(), "the lab is down")
+    assert not manager.lab(session_id).running
+
+
+def test_a_lab_used_again_between_look_and_act_is_kept(manager: LabManager, clock: FakeClock) -> None:
+    """The reaper found it idle; then somebody acquired it."""
+    session_id = manager.open_session().session_id
+    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    lab_id = manager.workspaces.present()[0]
+    manager.take_down_idle(lab_id, "unused")
+    assert manager.lab(session_id).running
+
+
+def test_a_dead_lab_is_cleaned_up(manager: LabManager, reaper: Reaper, runner: FakeRunner) -> None:
+    """Its session goes on without it."""
+    session_id = manager.open_session().session_id
+    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    runner.dead[manager.workspaces.present()[0]] = "its pod is gone"
+    reaper.tick()
+    wait_until(lambda: not manager.lab(session_id).running and runner.pods == set(), "it is cleaned up")
+
+
+def test_orphans_are_ended(manager: LabManager, reaper: Reaper, runner: FakeRunner) -> None:
+    """What runs and is in no record; what is on record stays."""
+    session_id = manager.open_session().session_id
+    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    runner.pods.add("nobody's")
+    reaper.tick()
+    assert runner.calls[1:] == [("end orphan", "nobody's")]
+
+
+def test_a_step_that_fails_does_not_stop_the_others(
+    manager: LabManager, reaper: Reaper, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged and comes again."""
+
+    def fail(*_args: object) -> None:
+        raise OSError("no /proc today")
+
+    first, second = manager.open_session().session_id, manager.open_session().session_id
+    monkeypatch.setattr(manager.runner, "vanished", fail)
+    monkeypatch.setattr(manager.runner, "orphans", fail)
+    manager.acquire(first, yaml_file(), [], reuse=False)
+    clock.seconds += 301
+    manager.touch(second)
+    reaper.tick()
+    assert is_gone(manager, first)
+
+
+def test_cadence(manager: LabManager, reaper: Reaper) -> None:
+    """30 s when idle, 15 s with one active session alone, 5 s when busy."""
+    assert reaper.tick() == 30
+    manager.open_session()
+    assert reaper.tick() == 15
+    manager.open_session()
+    assert reaper.tick() == 5
+
+
+def test_ended_sessions_are_forgotten_after_a_day(manager: LabManager, reaper: Reaper) -> None:
+    """And the labs they had."""
+    session_id = manager.open_session().session_id
+    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.end_session(session_id, "test")
+    wait_until(lambda: manager.boots.find(session_id) is None and not manager.workspaces.present(), "it is down")
+    with manager.database.write() as transaction:
+        transaction.execute(text("UPDATE sessions SET ended_at = '2020-01-01 00:00:00.000000'"))
+    reaper.tick()
+    with manager.database.read() as transaction:
+        assert tuple(transaction.execute(text("SELECT (SELECT count(*) FROM sessions), count(*) FROM labs")).one()) == (
+            0,
+            0,
+        )
+
+
+def test_a_restart_keeps_queue_references_and_the_running_lab(
+    make_manager: Callable[[], LabManager], runner: FakeRunner
+) -> None:
+    """A second server on the same state; nothing told the first that it would end."""
+    before = make_manager()
+    ids = [before.open_session().session_id for _ in range(3)]
+    before.acquire(ids[0], yaml_file(), [], reuse=True)
+    before.acquire(ids[0], yaml_file(), [], reuse=True)
+    after = make_manager()
+    Reaper(after).recover()
+    assert [(view.status, view.position) for view in map(after.session, ids)] == [
+        ("active", 0),
+        ("waiting", 1),
+        ("waiting", 2),
+    ]
+    assert before.lab(ids[0]) == after.lab(ids[0])
+    assert after.lab(ids[0]).ref_count == 2
+    assert after.acquire(ids[0], yaml_file(), [], reuse=True).reused
+    assert [kind for kind, _ in runner.calls] == ["boot"]
+
+
+def test_silence_while_the_server_was_down_counts_for_nobody(
+    make_manager: Callable[[], LabManager], clock: FakeClock
+) -> None:
+    """The clocks start again with the server."""
+    ids = [make_manager().open_session().session_id for _ in range(2)]
+    clock.seconds += 100_000
+    after = make_manager()
+    Reaper(after).recover()
+    assert [after.session(one).status for one in ids] == ["active", "waiting"]
+
+
+def test_a_lab_that_died_with_the_server_is_on_record_as_dead(
+    make_manager: Callable[[], LabManager], runner: FakeRunner
+) -> None:
+    """The host was rebooted: state on disk, nothing running."""
+    before = make_manager()
+    session_id = before.open_session().session_id
+    before.acquire(session_id, yaml_file(), [], reuse=True)
+    runner.dead[runner.pods.pop()] = "its pod is gone"
+    after = make_manager()
+    Reaper(after).recover()
+    wait_until(lambda: after.workspaces.present() == [], "it is cleaned up")
+    assert not after.lab(session_id).running
+    with after.database.read() as transaction:
+        assert transaction.execute(text("SELECT failure FROM labs")).scalar_one() == "died: its pod is gone"
+    assert not after.acquire(session_id, yaml_file(), [], reuse=True).reused
+
+
+@pytest.mark.parametrize("state", ["starting", "stopping"])
+def test_what_was_half_done_is_cleaned_up(
+    make_manager: Callable[[], LabManager], runner: FakeRunner, state: str
+) -> None:
+    """A boot or teardown that died with its server frees the slot once it is cleaned up."""
+    before = make_manager()
+    first, second = before.open_session().session_id, before.open_session().session_id
+    before.acquire(first, yaml_file(), [], reuse=True)
+    with before.database.write() as transaction:
+        transaction.execute(text(f"UPDATE labs SET state = '{state}', running_at = NULL"))
+        transaction.execute(text("UPDATE sessions SET state = 'ended' WHERE ticket = 1"))
+    after = make_manager()
+    Reaper(after).recover()
+    wait_until(lambda: after.session(second).status == "active", "the next is active")
+    assert set() == runner.pods
