@@ -1,0 +1,61 @@
+"""The command line: `remote-lab`, and the same commands on `flask --app wsgi`."""
+
+from __future__ import annotations
+
+import click
+
+from remote_lab import __version__
+from remote_lab.config import Config
+from remote_lab.errors import RemoteLabError
+
+LOG_LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False)
+
+
+class Commands(click.Group):
+    """Says a refusal as one sentence with exit status 1; options without a command are those of `serve`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0].startswith("--") and args[0] not in ("--help", "--version"):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except RemoteLabError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands)
+@click.version_option(__version__, prog_name="remote-lab")
+def commands() -> None:
+    """Exclusive, queued access to real network labs on this host.
+
+    Settings are environment variables (REMOTE_LAB_...), see docs/operations.rst.
+    """
+
+
+@commands.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to serve on.")
+@click.option("--log-level", default="INFO", show_default=True, type=LOG_LEVELS, help="What to log, on stderr.")
+def serve(host: str, port: int, log_level: str) -> None:
+    """Serve sessions and labs until SIGTERM or Ctrl-C. Running labs stay for the next start."""
+    from remote_lab import server
+
+    server.serve(Config.from_environment(), host, port, log_level.upper())
+
+
+@commands.group()
+def db() -> None:
+    """The database."""
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the database to this version's schema; serve does it as well."""
+    from remote_lab.core.db import Database
+
+    config = Config.from_environment()
+    Database(config.database).upgrade()
+    click.echo(f"{config.database} has the schema of version {__version__}.")

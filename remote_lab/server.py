@@ -1,0 +1,175 @@
+"""Serves the application: gunicorn with one worker, and what begins and ends with it.
+
+The arbiter checks everything that could stop the start, prepares the host for labs and the database, and forks the
+worker. The worker takes over what an earlier server left, starts the reaper, and on SIGTERM or SIGINT ends boots, so
+that the requests which wait for them are told. Running labs stay: the next server adopts them.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import FrameType
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gthread import ThreadWorker
+
+from remote_lab import __version__
+from remote_lab.app import create_app, create_runner
+from remote_lab.config import Config
+from remote_lab.core.db import Database
+from remote_lab.core.instance import Instance
+from remote_lab.core.manager import LabManager
+from remote_lab.core.reaper import Reaper
+from remote_lab.errors import InstanceRunning
+from remote_lab.logs import logging_config
+from remote_lab.netlab.runner import Runner
+
+log = logging.getLogger(__name__)
+
+GRACEFUL_SECONDS = 30
+WORKER_SILENCE_SECONDS = 120
+STOPPING = "the server is stopping"
+
+
+def serve(config: Config, host: str, port: int, log_level: str = "INFO") -> None:
+    """Serve until SIGTERM or SIGINT; raises a HostError, before the host is touched, when that cannot work."""
+    logging_settings = logging_config(log_level)
+    logging.config.dictConfig(logging_settings)
+    arbiter = os.getpid()
+    instance = Instance(config.state_dir)
+    instance.take(f"{host}:{port}")
+    runner = create_runner(config)
+    try:
+        with instance.worker():
+            listener = bind(host, port)
+            provider = runner.prepare()
+            Database(config.database).upgrade()
+        log.info("Remote Lab Manager %s on http://%s:%d, labs by %s", __version__, host, port, provider)
+        Server(config, runner, instance, listener, logging_settings).run()
+    finally:
+        if os.getpid() == arbiter:  # the forked worker leaves through here as well
+            runner.shutdown()
+            instance.give_back()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the address without listening yet; InstanceRunning when somebody has it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise InstanceRunning(
+            f"Cannot serve on {host}:{port}: {error.strerror}. Choose another address with --host and --port."
+        ) from error
+    return listener
+
+
+class Service:
+    """What runs beside the application in the worker, from its first moment to its last."""
+
+    def __init__(self, app: Flask, instance: Instance) -> None:
+        self._manager: LabManager = app.extensions["remote_lab"]
+        self._reaper: Reaper = app.extensions["remote_lab_reaper"]
+        self._instance = instance
+        self._held = ExitStack()
+        self.stopping = threading.Event()
+        self._stopper = threading.Thread(target=self._stop, name="stopper", daemon=True)
+
+    def start(self) -> None:
+        """Take over what an earlier server left, then begin the background work."""
+        self._held.enter_context(self._instance.worker())
+        self._reaper.recover()
+        self._reaper.start()
+        self._stopper.start()
+
+    def join(self) -> None:
+        """Wait until everything has ended after `stopping` was set, and let the next server begin."""
+        self.stopping.set()
+        self._stopper.join(GRACEFUL_SECONDS)
+        self._manager.database.dispose()
+        self._held.close()
+
+    def _stop(self) -> None:
+        self.stopping.wait()
+        self._reaper.stop()
+        self._manager.boots.end_all(STOPPING, GRACEFUL_SECONDS)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's threaded worker; a signal that ends it also ends boots, and SIGINT is as orderly as SIGTERM."""
+
+    service: Service | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._announce_end()
+        super().handle_exit(sig, frame)
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        self.handle_exit(sig, frame)
+
+    def is_parent_alive(self) -> bool:
+        alive = bool(super().is_parent_alive())
+        if not alive:
+            self._announce_end()
+        return alive
+
+    def _announce_end(self) -> None:
+        if self.service is not None:
+            self.service.stopping.set()
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn, configured by our settings alone: no second worker (it would be a second reaper), no preloading."""
+
+    def __init__(
+        self,
+        config: Config,
+        runner: Runner,
+        instance: Instance,
+        listener: socket.socket,
+        logging_settings: dict[str, Any],
+    ) -> None:
+        self._config = config
+        self._runner = runner
+        self._instance = instance
+        self._settings: dict[str, Any] = {
+            "bind": f"fd://{listener.fileno()}",
+            "workers": 1,
+            "worker_class": Worker,
+            "threads": config.threads,
+            "graceful_timeout": GRACEFUL_SECONDS,
+            "timeout": WORKER_SILENCE_SECONDS,
+            "logconfig_dict": logging_settings,
+            "proc_name": "remote-lab",
+            "post_worker_init": self._worker_began,
+            "worker_exit": self._worker_ends,
+        }
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Callable[..., Any]:
+        return create_app(self._config, self._runner)
+
+    def _worker_began(self, worker: Worker) -> None:
+        signal.signal(signal.SIGINT, worker.handle_exit)
+        worker.service = Service(self.wsgi(), self._instance)
+        worker.service.start()
+
+    def _worker_ends(self, _server: Any, worker: Worker) -> None:
+        if worker.service is not None:
+            worker.service.join()

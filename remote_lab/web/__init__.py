@@ -1,0 +1,21 @@
+"""HTTP: routes, the shape of the wire, errors as statuses. No SQL, no threads, no netlab."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask_smorest import Api
+
+from remote_lab import __version__
+from remote_lab.web import errors, health, lab, sessions
+
+BLUEPRINTS = (sessions.blueprint, lab.blueprint, health.blueprint)
+
+
+def register(app: Flask) -> None:
+    """Add every route and the error handlers to the application."""
+    app.url_map.strict_slashes = False
+    app.config.update(API_TITLE="Remote Lab Manager", API_VERSION=__version__, OPENAPI_VERSION="3.1.0")
+    api = Api(app)
+    for blueprint in BLUEPRINTS:
+        api.register_blueprint(blueprint)
+    errors.register(app)

@@ -1,0 +1,112 @@
+"""The one table from domain error to HTTP status, and the one shape of an error: `{"detail": ..., "code": ...}`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from remote_lab import errors
+
+log = logging.getLogger(__name__)
+
+SESSION_HEADER = "X-Session-ID"
+
+STATUS: Mapping[type[errors.RemoteLabError], HTTPStatus] = {
+    errors.SessionNotFound: HTTPStatus.NOT_FOUND,
+    errors.SessionWaiting: HTTPStatus.LOCKED,
+    errors.NoActiveSession: HTTPStatus.NOT_FOUND,
+    errors.QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.LabNotFound: HTTPStatus.NOT_FOUND,
+    errors.LabBusy: HTTPStatus.LOCKED,
+    errors.LabInUse: HTTPStatus.CONFLICT,
+    errors.LabBootFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.LabBootCancelled: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.TooManyHeldRequests: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ServerUnhealthy: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UploadTooManyFiles: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UploadError: HTTPStatus.BAD_REQUEST,
+}
+"""The status of an error is that of its nearest class here; one without any is a defect and answers 500."""
+
+PLACES = {"files": "body", "form": "body", "json": "body", "query": "query", "headers": "header"}
+
+
+class SessionHeaderMissing(Exception):
+    """A call that needs a session came without its header."""
+
+
+def register(app: Flask) -> None:
+    """Answer every error of the application in the one shape."""
+    app.register_error_handler(errors.RemoteLabError, _refused)
+    app.register_error_handler(SessionHeaderMissing, _header_missing)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _defect)
+
+
+def _answer(status: int, code: str, detail: Any, **more: Any) -> Response:
+    response = jsonify({"detail": detail, "code": code, **more})
+    response.status_code = status
+    return response
+
+
+def _refused(error: errors.RemoteLabError) -> Response:
+    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)
+    if status is None:
+        return _defect(error)
+    if isinstance(error, errors.LabBootFailed):
+        return _answer(status, error.code, error.detail, phase=error.phase, log_tail=error.log_tail)
+    response = _answer(status, error.code, error.detail)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = "5"
+    return response
+
+
+def _header_missing(_error: SessionHeaderMissing) -> Response:
+    return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, "validation_failed", [_missing_header_item()])
+
+
+def _missing_header_item() -> dict[str, Any]:
+    return {"loc": ["header", SESSION_HEADER], "msg": "Field required", "type": "missing"}
+
+
+def _http_error(error: HTTPException) -> Response:
+    if isinstance(error, RequestEntityTooLarge):
+        return _refused(errors.UploadTooLarge(request.max_content_length or 0))
+    status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+    messages = getattr(error, "data", {}).get("messages")
+    if messages is not None:
+        header = [_missing_header_item()] if g.get("session_header_missing") else []
+        return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, "validation_failed", header + list(_items(messages)))
+    code = HTTPStatus(status).name.lower()
+    response = _answer(status, code, f"{request.method} {request.path}: {error.description}")
+    for name, value in error.get_headers():
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
+    return response
+
+
+def _items(messages: Any, loc: tuple[str | int, ...] = ()) -> Iterator[dict[str, Any]]:
+    """Flatten webargs' nested messages, `{location: {field: [message]}}`, into a list of items."""
+    if isinstance(messages, Mapping):
+        for key, inner in messages.items():
+            yield from _items(inner, (*loc, key if loc else PLACES.get(str(key), str(key))))
+        return
+    for message in messages if isinstance(messages, list) else [messages]:
+        missing = str(message).startswith("Missing data")
+        yield {
+            "loc": list(loc),
+            "msg": "Field required" if missing else str(message),
+            "type": "missing" if missing else "value_error",
+        }
+
+
+def _defect(error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    detail = "The server could not answer this request. Its log has the reason; please tell its operator the time."
+    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail)

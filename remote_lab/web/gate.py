@@ -1,0 +1,50 @@
+"""Who is calling: the session header, checked before anything else of a request, and the proof of life it is.
+
+The order of answers is: header missing 422 (together with whatever else does not validate), session unknown 404,
+session waiting 423, and only then the route's own validation.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import Response, current_app, g, request
+
+from remote_lab.core.manager import LabManager
+from remote_lab.core.reaper import Reaper
+from remote_lab.web.errors import SESSION_HEADER, SessionHeaderMissing
+
+
+def manager() -> LabManager:
+    """The application's manager."""
+    return cast(LabManager, current_app.extensions["remote_lab"])
+
+
+def require_active_session() -> None:
+    """Before a request: refuse a session that may not use labs. A missing header is left to `caller()`, see above."""
+    session_id = request.headers.get(SESSION_HEADER)
+    if session_id is None:
+        g.session_header_missing = True
+    else:
+        manager().require_active(session_id)
+
+
+def caller() -> str:
+    """The session id of this request; SessionHeaderMissing."""
+    session_id = request.headers.get(SESSION_HEADER)
+    if session_id is None:
+        raise SessionHeaderMissing
+    return session_id
+
+
+def refresh(response: Response) -> Response:
+    """After a request: a call that succeeded and named a session proves that its owner is alive."""
+    session_id = request.headers.get(SESSION_HEADER) or (request.view_args or {}).get("session_id")
+    if session_id is not None and response.status_code < 400 and request.method != "OPTIONS":
+        manager().touch(session_id)
+    return response
+
+
+def reaper() -> Reaper:
+    """The application's reaper, which the server starts."""
+    return cast(Reaper, current_app.extensions["remote_lab_reaper"])
