@@ -1,0 +1,18 @@
+"""The thin client: one session on a lab host, its place in the queue, its lab, and the heartbeat that keeps it.
+
+Needs `requests` and the vocabulary; nothing of the server and nothing of pytest may be imported in here.
+"""
+
+from remote_lab.client.answers import DeviceInfoDto, LabStatusDto
+from remote_lab.client.client import RemoteLabClient
+from remote_lab.client.errors import LabAcquisitionTimeout, LabBootError, RemoteLabHTTPError, SessionGoneError
+
+__all__ = [
+    "DeviceInfoDto",
+    "LabAcquisitionTimeout",
+    "LabBootError",
+    "LabStatusDto",
+    "RemoteLabClient",
+    "RemoteLabHTTPError",
+    "SessionGoneError",
+]

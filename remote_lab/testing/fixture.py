@@ -1,0 +1,67 @@
+"""Lab fixtures for a conftest.py, and the session-scoped client behind them.
+
+A conftest imports this module in every run, so `requests` and the client are imported by the first fixture that needs
+them, not here. What pytest does with the fixtures (order, one lab per test) is the plugin's matter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from remote_lab.client import DeviceInfoDto, RemoteLabClient
+
+_MARK = "_remote_lab_topology"
+"""Attribute by which a lab fixture's function is known; its value is the topology's path."""
+
+
+@pytest.fixture(scope="session")
+def remote_lab_client() -> Iterator[RemoteLabClient]:
+    """The run's session on the lab host at REMOTE_LAB_URL, opened by the first test that needs a lab."""
+    if not os.environ.get("REMOTE_LAB_URL", "").strip():
+        pytest.fail(
+            "REMOTE_LAB_URL is not set, so there is no lab for this test. "
+            "Set it to the address of a Remote Lab Manager, for example http://lab-host:8000.",
+            pytrace=False,
+        )
+    # Imported here: whoever has no lab test does not pay for requests.
+    from remote_lab.client import RemoteLabClient
+
+    with RemoteLabClient() as client:
+        yield client
+
+
+def remote_lab_fixture(topology: str | Path, *, name: str | None = None, reuse_lab: bool = False) -> Callable[..., Any]:
+    """Return a function-scoped fixture that acquires a lab for a test and yields its devices, `list[DeviceInfoDto]`.
+
+    Tests ask for it by the name of the variable it is assigned to. `topology` is the file's path, relative to the
+    current directory. `name` is what `pytest --fixtures` shows of the function, by default the file's stem.
+    `reuse_lab=True` shares a lab that runs already; otherwise each test gets a freshly booted one.
+
+    Raises FileNotFoundError, at collection, when there is no such file.
+    """
+    path = Path.cwd() / Path(topology).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"remote_lab_fixture: no topology file {str(topology)!r} ({path}).")
+
+    def lab_devices(remote_lab_client: RemoteLabClient) -> Iterator[list[DeviceInfoDto]]:
+        devices = remote_lab_client.acquire(path, reuse=reuse_lab)
+        try:
+            yield devices
+        finally:
+            remote_lab_client.release()
+
+    lab_devices.__name__ = name or path.stem
+    lab_devices.__doc__ = f"Devices of the lab {path.name}."
+    setattr(lab_devices, _MARK, path)
+    return pytest.fixture(lab_devices)
+
+
+def is_lab_fixture(function: Callable[..., Any]) -> bool:
+    """Tell whether a fixture's function was made by `remote_lab_fixture`."""
+    return hasattr(function, _MARK)
