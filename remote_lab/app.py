@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from remote_lab import web
+from remote_lab.cli import commands
 from remote_lab.config import Config
 from remote_lab.core.boots import LabRunner
 from remote_lab.core.db import Database
@@ -45,4 +46,6 @@ def create_app(config: Config | None = None, runner: LabRunner | None = None) ->
     app.extensions["remote_lab"] = manager
     app.extensions["remote_lab_reaper"] = Reaper(manager)
     web.register(app)
+    for command in commands.commands.values():
+        app.cli.add_command(command)
     return app

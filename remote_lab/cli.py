@@ -59,3 +59,39 @@ def upgrade() -> None:
     config = Config.from_environment()
     Database(config.database).upgrade()
     click.echo(f"{config.database} has the schema of version {__version__}.")
+
+
+@commands.group()
+def image() -> None:
+    """The root file system that labs in namespaces run on."""
+
+
+def _images() -> Images:
+    from remote_lab.netlab.image import Images
+
+    config = Config.from_environment()
+    return Images(config.image_dir, mirror=config.image_mirror, chosen=config.image)
+
+
+@image.command()
+def build() -> None:
+    """Build the image of this version if it is missing; takes about half a minute."""
+    logging.config.dictConfig(logging_config("INFO"))
+    click.echo(f"Labs run on the image {_images().ensure()}")
+
+
+@image.command(name="list")
+def list_images() -> None:
+    """List the built images; * marks the one that labs run on."""
+    for found in _images().all():
+        mark = "*" if found.is_current else " "
+        size = f"{found.size_bytes / 1e6:.0f} MB"
+        click.echo(f"{mark} {found.name}  {size}  built {found.built_at:%Y-%m-%d %H:%M} UTC  {found.path}")
+
+
+@image.command()
+@click.argument("name")
+def rm(name: str) -> None:
+    """Remove the image NAME; refused while labs run on this host."""
+    _images().remove(name)
+    click.echo(f"Removed {name}.")

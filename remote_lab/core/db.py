@@ -19,7 +19,7 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.util import CommandError
 from sqlalchemy import create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.errors import DatabaseUnusable
@@ -92,8 +92,9 @@ class Database:
                 settings.attributes["connection"] = connection
                 command.upgrade(settings, "head")
         except (SQLAlchemyError, CommandError, OSError) as error:
+            reason = error.orig if isinstance(error, DBAPIError) else error
             raise DatabaseUnusable(
-                f"The database {path} cannot be used: {error}. Move it away to start empty, or restore a backup."
+                f"The database {path} cannot be used: {reason}. Move it away to start empty, or restore a backup."
             ) from error
 
     def check(self) -> None:

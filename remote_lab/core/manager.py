@@ -101,10 +101,10 @@ class LabManager:
         with self.database.write() as transaction:
             session = sessions.enqueue(transaction, self.config.max_waiting, now)
             self.sessions_seen.touch(session.id)
+            position = sessions.position(transaction, session)
+            log.info("Created session at position %d", position, extra={"session_id": session.id})
             self._admit(transaction)
-            view = _view(transaction, session)
-        log.info("Created session at position %d", view.position, extra={"session_id": view.session_id})
-        return view
+            return _view(transaction, session)
 
     def session(self, session_id: str) -> SessionView:
         """Where a session is in the queue; SessionNotFound."""

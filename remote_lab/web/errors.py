@@ -77,7 +77,9 @@ def _missing_header_item() -> dict[str, Any]:
 
 def _http_error(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
-        return _refused(errors.UploadTooLarge(request.max_content_length or 0))
+        limits = f"{request.max_content_length} bytes, or has more than {request.max_form_parts} parts"
+        detail = f"The upload is larger than {limits}."
+        return _answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, errors.UploadTooLarge.code, detail)
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     messages = getattr(error, "data", {}).get("messages")
     if messages is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -63,3 +65,13 @@ def test_a_dotenv_file_fills_in_what_the_environment_does_not_say(
     monkeypatch.setenv("REMOTE_LAB_SLOTS", "5")
     config = Config.from_environment()
     assert (config.slots, config.threads) == (5, 9)
+
+
+def test_the_documentation_has_every_setting_with_its_default() -> None:
+    """And nothing that is none."""
+    text = (Path(__file__).parents[2] / "docs" / "operations.rst").read_text()
+    documented = dict(re.findall(r"^``(REMOTE_LAB_\w+)``\s{2,}(.+?)(?:\s{2,}|$)", text, re.MULTILINE))
+    assert sorted(documented) == sorted(f"REMOTE_LAB_{item.name.upper()}" for item in fields(Config))
+    for item in fields(Config):
+        if isinstance(item.default, int | float):
+            assert float(documented[f"REMOTE_LAB_{item.name.upper()}"].strip("`")) == item.default

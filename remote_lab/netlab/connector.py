@@ -1,0 +1,225 @@
+"""The only place that starts netlab: an argument list, never a shell, no input, a deadline, ended as a process group.
+
+Where netlab runs (in a pod, on the host) is decided by the command it is given; see `site.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import IO
+
+logger = logging.getLogger(__name__)
+
+MAX_LOG_BYTES = 16 * 2**20
+MAX_CAPTURE_BYTES = 64 * 2**20
+_POLL_SECONDS = 0.05
+_CHUNK_BYTES = 65536
+_LAST_OUTPUT_SECONDS = 0.2
+_LEADER_SECONDS = 1.0
+
+
+class Ending(Enum):
+    """Why a netlab call is over."""
+
+    EXITED = "exited"
+    """By itself; `exit_status` says how."""
+    DEADLINE = "deadline"
+    """It took too long and was ended."""
+    CANCELLED = "cancelled"
+    """The caller wanted it ended."""
+
+
+@dataclass(frozen=True)
+class NetlabCall:
+    """How netlab is called."""
+
+    command: Sequence[str]
+    """Argument list; the first is an executable by its path or on the PATH of `environment`."""
+    environment: Mapping[str, str]
+    directory: Path
+    log: Path | None
+    """What netlab says is appended here as it comes; without it, it is dropped."""
+    seconds: float
+    """Deadline."""
+    capture: bool = False
+    """Standard output goes into the result, not into the log."""
+    grace_seconds: float = 5.0
+    """Between asking the process group to end and killing it."""
+    leader_only_waits: bool = False
+    """The command merely waits for netlab, as `nsenter` does: it ends by itself, after netlab, and reaps it. Killed
+    first, it leaves a zombie to the host's init, and the pod's pid namespace stays until that one is reaped."""
+
+
+@dataclass(frozen=True)
+class NetlabResult:
+    """What came of a netlab call."""
+
+    ending: Ending
+    exit_status: int | None
+    """None when it had to be killed."""
+    output: str
+    """Captured standard output, otherwise empty."""
+    seconds: float
+
+    @property
+    def succeeded(self) -> bool:
+        return self.ending is Ending.EXITED and self.exit_status == 0
+
+
+def run_netlab(
+    call: NetlabCall,
+    *,
+    cancel: threading.Event | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> NetlabResult:
+    """Run netlab to its end, its deadline or the caller's wish; never raises for what netlab does.
+
+    Args:
+        call: what to run.
+        cancel: set by anyone to end the call.
+        on_line: gets every line that goes to the log, as it comes.
+    Raises:
+        OSError: the executable cannot be started, or the log cannot be written.
+    """
+    began = time.monotonic()
+    with subprocess.Popen(
+        list(call.command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if call.capture else subprocess.STDOUT,
+        env=dict(call.environment),
+        cwd=call.directory,
+        start_new_session=True,
+    ) as process:
+        with _Output(process, call, on_line) as output:
+            ending = _wait(process, output, began + call.seconds, cancel)
+            if ending is not Ending.EXITED:
+                if call.leader_only_waits:
+                    _end_members(process)
+                _end_group(process, call.grace_seconds)
+            output.read_rest()
+            captured = output.captured
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+    seconds = time.monotonic() - began
+    logger.debug("%s: %s, status %s, %.2f s", " ".join(call.command), ending.value, process.returncode, seconds)
+    exit_status = process.returncode if ending is Ending.EXITED else None
+    return NetlabResult(ending, exit_status, captured.decode(errors="replace"), seconds)
+
+
+def _wait(process: subprocess.Popen[bytes], output: _Output, deadline: float, cancel: threading.Event | None) -> Ending:
+    while process.poll() is None:
+        if cancel is not None and cancel.is_set():
+            return Ending.CANCELLED
+        if time.monotonic() >= deadline:
+            return Ending.DEADLINE
+        output.read(_POLL_SECONDS)
+    return Ending.EXITED
+
+
+def _end_group(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
+    """End a process and all that stayed in its group; the group spans pid namespaces, so that it reaches into a pod."""
+    for number, seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            break
+    # The first process may be gone while others of its group ignore SIGTERM.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end_members(process: subprocess.Popen[bytes]) -> None:
+    """Kill the group but for its first process and wait for that one."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != process.pid:
+            with suppress(ProcessLookupError):
+                if os.getpgid(int(entry)) == process.pid:
+                    os.kill(int(entry), signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_LEADER_SECONDS)
+
+
+class _Output:
+    """Moves what a process says into the log and the result, within limits."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], call: NetlabCall, on_line: Callable[[str], None] | None
+    ) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._log: IO[bytes] | None = None
+        self._log_path = call.log
+        self._log_bytes = 0
+        self._on_line = on_line
+        self._line = b""
+        self._captured = bytearray()
+        for stream, is_captured in ((process.stdout, call.capture), (process.stderr, False)):
+            if stream is not None:
+                os.set_blocking(stream.fileno(), False)
+                self._selector.register(stream, selectors.EVENT_READ, is_captured)
+
+    def __enter__(self) -> _Output:
+        if self._log_path is not None:
+            self._log = self._log_path.open("ab", buffering=0)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._selector.close()
+        if self._log is not None:
+            self._log.close()
+
+    @property
+    def captured(self) -> bytes:
+        return bytes(self._captured)
+
+    def read(self, seconds: float) -> bool:
+        """Move what is there, waiting at most so long for it; return whether there was anything."""
+        if not self._selector.get_map():
+            time.sleep(seconds)
+            return False
+        ready = self._selector.select(seconds)
+        for key, _ in ready:
+            try:
+                chunk = os.read(key.fd, _CHUNK_BYTES)
+            except BlockingIOError:
+                continue
+            if not chunk:
+                self._selector.unregister(key.fileobj)
+            elif key.data:
+                self._captured += chunk[: MAX_CAPTURE_BYTES - len(self._captured)]
+            else:
+                self._take(chunk)
+        return bool(ready)
+
+    def read_rest(self) -> None:
+        """Move what an ended process left behind; its children may hold the pipe open, so not to its end."""
+        deadline = time.monotonic() + _LAST_OUTPUT_SECONDS
+        while self._selector.get_map() and time.monotonic() < deadline and self.read(0.0):
+            pass
+
+    def _take(self, chunk: bytes) -> None:
+        room = MAX_LOG_BYTES - self._log_bytes
+        if self._log is not None and room > 0:
+            self._log.write(chunk[:room])
+            if len(chunk) >= room:
+                self._log.write(b"\n... the log is cut here: netlab said too much\n")
+        self._log_bytes += len(chunk)
+        if self._on_line is None:
+            return
+        *lines, rest = (self._line + chunk).split(b"\n")
+        self._line = rest[-_CHUNK_BYTES:]
+        for line in lines:
+            self._on_line(line.decode(errors="replace"))

@@ -1,0 +1,118 @@
+"""Labs straight on the host, for providers that need its Docker or libvirt: plain netlab commands, nothing else.
+
+Uploaded topologies run as this server's user there: such a server trusts its users.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from remote_lab.errors import ProviderUnavailable
+from remote_lab.netlab.connector import NetlabCall, NetlabResult, run_netlab
+from remote_lab.netlab.site import LabPlace, NetlabRequest, SiteFailed
+
+_SNAPSHOT = "netlab.snapshot.pickle"
+_LOCK = "netlab.lock"
+_PROBE_SECONDS = 30.0
+
+
+def find_netlab(wanted: str | None) -> str | None:
+    """Return the netlab executable: the wanted one, else the one beside this Python, else the one on PATH."""
+    if wanted:
+        return shutil.which(wanted)
+    beside = Path(sys.executable).with_name("netlab")
+    return str(beside) if os.access(beside, os.X_OK) else shutil.which("netlab")
+
+
+class HostSite:
+    """See `site.Site`.
+
+    Args:
+        provider: the netlab provider.
+        netlab: the executable that was asked for; None: found by itself.
+    """
+
+    def __init__(self, *, provider: str, netlab: str | None) -> None:
+        self.provider = provider
+        self._wanted = netlab
+        self._netlab = find_netlab(netlab)
+
+    def prepare(self) -> None:
+        if self._netlab is None:
+            raise ProviderUnavailable(
+                f"Labs cannot run with the provider {self.provider!r}: netlab is not installed "
+                f"({self._wanted or 'beside the server or on PATH'}). Install it with `pip install networklab`, "
+                "or name it with REMOTE_LAB_NETLAB."
+            )
+
+    def shutdown(self) -> None:
+        """Nothing was set up."""
+
+    def open(self, place: LabPlace) -> None:
+        """Nothing to make room for: netlab's multilab keeps labs apart."""
+
+    def up_arguments(self, place: LabPlace) -> tuple[str, ...]:
+        multilab = ("--plugin", "multilab", "-s", f"defaults.multilab.id={place.slot}")
+        return ("up", "-p", self.provider, *multilab, f"./{place.topology}")
+
+    def netlab(self, place: LabPlace, request: NetlabRequest) -> NetlabResult:
+        if self._netlab is None:
+            raise SiteFailed("netlab is not installed")
+        call = NetlabCall(
+            command=(self._netlab, *request.arguments),
+            environment={**os.environ, "PYTHONUNBUFFERED": "1"},
+            directory=place.directory,
+            log=None if request.quiet else place.log,
+            seconds=request.seconds,
+            capture=request.capture,
+        )
+        return run_netlab(call, cancel=request.cancel, on_line=request.on_line)
+
+    def close(self, place: LabPlace, *, deadline: float) -> str | None:
+        """Ask netlab, then force it; half of the time that is left is for each try."""
+        if not (place.directory / _SNAPSHOT).exists():
+            return None  # netlab never got as far as starting anything
+        for force in ((), ("--force",)):
+            seconds = max((deadline - time.monotonic()) / (1 if force else 2), 0.1)
+            request = NetlabRequest(("down", "--cleanup", *force), seconds=seconds)
+            try:
+                result = self.netlab(place, request)
+            except (OSError, SiteFailed) as error:
+                return f"netlab down cannot be run: {error}"
+            if result.succeeded:
+                (place.directory / _LOCK).unlink(missing_ok=True)
+                return None
+        return f"netlab down --cleanup --force ended with {result.ending.value} {result.exit_status or ''}".strip()
+
+    def probe(self, place: LabPlace) -> str | None:
+        if not (place.directory / _SNAPSHOT).exists():
+            return "netlab has no record of it"
+        request = NetlabRequest(("status", "--format", "json"), seconds=_PROBE_SECONDS, capture=True, quiet=True)
+        try:
+            result = self.netlab(place, request)
+            status = json.loads(result.output)
+            dead = [name for name, node in status["nodes"].items() if not _lives(node)]
+        except (OSError, SiteFailed, ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"netlab status does not know it: {type(error).__name__}: {error}"
+        return f"not running: {', '.join(dead)}" if dead else None
+
+    def vanished(self, place: LabPlace) -> str | None:
+        return None  # only netlab could tell
+
+    def orphans(self, known_lab_ids: Collection[str]) -> list[str]:
+        return []  # nothing on the host says which lab a container or a virtual machine belongs to
+
+    def end_orphan(self, lab_id: str, *, deadline: float) -> str | None:
+        return None
+
+
+def _lives(node: dict[str, str]) -> bool:
+    # Docker: `Up 3 minutes`; libvirt: `running`; unmanaged nodes are not ours.
+    state = node.get("status", "").lower()
+    return node.get("provider") == "unmanaged" or state.startswith(("up", "running"))

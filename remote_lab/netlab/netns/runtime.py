@@ -1,0 +1,178 @@
+"""The command `netns-lab` in a pod: what netlab calls to start and stop nodes, and what the server asks about them.
+
+Verbs: up, down, status, check, installed, exec NODE COMMAND... All work in the lab's directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from remote_lab.netlab.netns import lab, links, node
+
+_PROCESS_END_SECONDS = 10.0
+_SCRIPT_SECONDS = 120.0
+_TOOL_SECONDS = 30
+
+
+def main() -> None:
+    verb, *arguments = sys.argv[1:] or ["help"]
+    try:
+        if verb == "exec":
+            execute(arguments[0], arguments[1:] or ["bash", "-l"])
+        verbs = {"up": up, "down": down, "status": status, "check": check, "installed": installed}
+        if verb not in verbs:
+            sys.exit(f"usage: netns-lab {'|'.join(verbs)} | exec NODE COMMAND...")
+        verbs[verb]()
+    except (node.NodeError, links.LinkError, OSError, KeyError, ValueError) as error:
+        sys.exit(f"netns-lab {verb}: {error}")
+
+
+def up() -> None:
+    """Start all nodes of the plan and join them; on failure none is left."""
+    plan = lab.read_plan()
+    down()
+    credentials = make_credentials(plan.password)
+    state: dict[str, lab.NodeState] = {}
+    try:
+        starting = []
+        for planned in plan.nodes:
+            started = node.start(planned, plan, credentials)
+            starting.append(started)
+            state[planned.name] = lab.NodeState(started.pid)
+        lab.write_state(state)
+        links.connect(plan, {name: known.pid for name, known in state.items()})
+        for started in starting:
+            started.finish()
+        for started in starting:
+            state[started.node.name] = started.wait()
+        lab.write_state(state)
+    except BaseException:
+        lab.write_state(state)
+        down()
+        raise
+    print(f"{len(state)} nodes run", flush=True)
+
+
+def down() -> None:
+    """End all nodes; ending a node's PID 1 ends its processes, mounts and links."""
+    for known in lab.read_state().values():
+        try:
+            os.kill(known.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    deadline = time.monotonic() + _PROCESS_END_SECONDS
+    while any(Path(f"/proc/{known.pid}").exists() for known in lab.read_state().values()):
+        if time.monotonic() > deadline:
+            raise OSError(f"nodes still run after {_PROCESS_END_SECONDS:.0f} s")
+        time.sleep(0.005)
+    _delete_links_here()
+    lab.STATE.unlink(missing_ok=True)
+
+
+def _delete_links_here() -> None:
+    """Delete what `up` made in this namespace; the kernel's own clean-up of veths can lag far behind."""
+    present = sorted(os.listdir("/sys/class/net"))
+    names = [name for name in present if name not in ("lo", links.UPLINK) and _is_bridge_or_veth(name)]
+    commands = "".join(f"link delete {name}\n" for name in names)
+    subprocess.run(
+        ["/usr/sbin/ip", "-force", "-batch", "-"],
+        input=commands,
+        text=True,
+        stderr=subprocess.DEVNULL,
+        timeout=_TOOL_SECONDS,
+        check=False,
+    )
+
+
+def _is_bridge_or_veth(name: str) -> bool:
+    # Virtual devices that modules of the kernel create by themselves (`tunl0`, `ifb0`) cannot be deleted.
+    return name == links.MANAGEMENT_BRIDGE or name.startswith("lan") or name[:1] in "mlsx"
+
+
+def make_credentials(password: str) -> node.Credentials:
+    """Make the keys of this lab: a login key in `netns_files/`, one host key for all nodes."""
+    lab.KEY_DIRECTORY.mkdir(exist_ok=True)
+    login_key, host_key = lab.KEY_DIRECTORY / "id_ed25519", Path("/run/host_key")
+    for path in (login_key, host_key):
+        path.unlink(missing_ok=True)
+    _output("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(login_key))
+    _output("dropbearkey", "-t", "ed25519", "-f", str(host_key))
+    return node.Credentials(
+        password_hash=_output("openssl", "passwd", "-6", "-stdin", stdin=password).strip(),
+        public_key=login_key.with_suffix(".pub").read_text().strip(),
+        host_key=host_key.read_bytes(),
+    )
+
+
+def _output(*command: str, stdin: str | None = None) -> str:
+    result = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=_TOOL_SECONDS, check=False)
+    if result.returncode:
+        raise OSError(f"{command[0]}: {result.stderr.strip()}")
+    return result.stdout
+
+
+def node_states() -> dict[str, str]:
+    """Return per node of the plan `running`, or what is missing of it."""
+    state, processes = lab.read_state(), lab.processes_by_namespace()
+    found = {}
+    for planned in lab.read_plan().nodes:
+        known = state.get(planned.name)
+        missing = lab.missing_services(planned.name, known, processes) if known else ["the node"]
+        found[planned.name] = f"not running: {', '.join(missing)}" if missing else "running"
+    return found
+
+
+def status() -> None:
+    """Print one line per node."""
+    for name, text in node_states().items():
+        print(f"{name}: {text}")
+
+
+def check() -> None:
+    """Print a JSON list of sentences about what does not run; empty when the whole lab runs."""
+    print(json.dumps([f"node {name} is {text}" for name, text in node_states().items() if text != "running"]))
+
+
+def installed() -> None:
+    """Print a line, as netlab's provider probe expects of a tool that is there."""
+    print("netns-lab is installed")
+
+
+def execute(name: str, command: list[str]) -> NoReturn:
+    """Become a command inside a node."""
+    os.execvpe("nsenter", enter_command(name, *command), {**node.ENVIRONMENT, "TERM": os.environ.get("TERM", "dumb")})  # noqa: S606
+
+
+def enter_command(name: str, *command: str) -> list[str]:
+    """Return the argument list that runs a command inside a node, in the directory of its PID 1."""
+    pid = lab.read_state()[name].pid
+    return ["nsenter", "-t", str(pid), "-n", "-m", "-u", "-i", "-p", "-r", "-w", "--", *command]
+
+
+def run_script(name: str, script_name: str, text: str) -> subprocess.CompletedProcess[str]:
+    """Run a rendered configuration inside a node.
+
+    Args:
+        name: the node.
+        script_name: for the file that it is stored in.
+        text: the script; without a `#!` line it is a shell script.
+    """
+    if not text.startswith("#!"):
+        text = "#!/bin/bash\n" + text
+    path = f"/tmp/config-{script_name.replace('/', '_')}"  # noqa: S108 - the node's own /tmp
+    return subprocess.run(
+        enter_command(name, "sh", "-c", 'cat > "$0" && chmod 755 "$0" && exec "$0"', path),
+        input=text,
+        env=node.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=_SCRIPT_SECONDS,
+        check=False,
+    )

@@ -1,0 +1,155 @@
+"""A pod per lab, for the provider `netns`: netlab and all nodes of a lab run in one sandbox."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Collection
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from remote_lab.errors import ProviderUnavailable
+from remote_lab.netlab import features, management
+from remote_lab.netlab.connector import NetlabCall, NetlabResult, run_netlab
+from remote_lab.netlab.image import Images
+from remote_lab.netlab.pod import COMMANDS_INSIDE, PodFailed, Pods, enter_command, unknown
+from remote_lab.netlab.site import LabPlace, NetlabRequest, SiteFailed
+
+logger = logging.getLogger(__name__)
+
+PROVIDER = "netns"
+_TOOLS = {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}
+_CHECK_SECONDS = 10.0
+_ENVIRONMENT = {
+    "PATH": f"{COMMANDS_INSIDE}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "COLUMNS": "160",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def missing_requirements() -> list[str]:
+    """Return what keeps this host from running pods, as sentences; empty when nothing does."""
+    missing = []
+    if os.geteuid() != 0:
+        missing.append("the server does not run as root (start it with sudo or as a system service)")
+    packages = sorted({_TOOLS[name] for name in management.missing_commands(_TOOLS)})
+    if packages:
+        missing.append(f"packages are missing: apt-get install {' '.join(packages)}")
+    if not Path("/proc/self/ns/user").exists():
+        missing.append("the kernel has no user namespaces")
+    return missing
+
+
+def state_tag(state_dir: Path) -> str:
+    """Return what marks the pods of one server: servers with different state folders never touch each other's."""
+    return hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:16]
+
+
+class PodSite:
+    """See `site.Site`.
+
+    Args:
+        images: gives the root file system.
+        state_dir: of the server; its pods carry a hash of it.
+        pool: where management networks are taken from.
+    """
+
+    provider = PROVIDER
+
+    def __init__(self, *, images: Images, state_dir: Path, pool: IPv4Network) -> None:
+        self._images = images
+        self._pool = pool
+        self._pods = Pods(state_tag(state_dir), pool)
+        self._missing_features: frozenset[str] = frozenset()
+
+    def prepare(self) -> None:
+        if missing := missing_requirements():
+            raise ProviderUnavailable(f"Labs cannot run with the provider 'netns': {'; '.join(missing)}.")
+        self._images.ensure()
+        self._missing_features = features.missing_kernel_features()
+        if self._missing_features:
+            logger.info("This kernel has no %s: labs cannot use them", ", ".join(sorted(self._missing_features)))
+        self._set_leak_guard()
+
+    def _set_leak_guard(self) -> None:
+        try:
+            management.set_leak_guard(self._pool)
+        except management.IpFailed as error:
+            raise ProviderUnavailable(f"Labs cannot run with the provider 'netns': {error}.") from error
+
+    def shutdown(self) -> None:
+        management.remove_leak_guard(self._pool)
+
+    def open(self, place: LabPlace) -> None:
+        try:
+            management.set_leak_guard(self._pool)
+            network = self._pods.claim(place.lab_id)
+            own_address = f"{network.pod_address}/{network.subnet.prefixlen}"
+            files = {"etc/netlab/defaults.yml": features.netlab_defaults(self._missing_features, own_address)}
+            self._pods.start(place.lab_id, network, self._images.ensure(), place.directory, files)
+        except (PodFailed, management.IpFailed, management.NoFreeNetwork, OSError) as error:
+            raise SiteFailed(str(error)) from error
+
+    def up_arguments(self, place: LabPlace) -> tuple[str, ...]:
+        numbers = [pod.number for pod in self._pods.find(place.lab_id)]
+        if not numbers:
+            raise SiteFailed("its sandbox is gone")
+        subnet = management.subnet_of(self._pool, numbers[0])
+        # On the command line, because that wins over whatever the topology says. Addresses count from the node's id.
+        forced = (f"addressing.mgmt.ipv4={subnet}", "addressing.mgmt.start=0")
+        settings = [argument for setting in forced for argument in ("-s", setting)]
+        return ("up", "-p", PROVIDER, *settings, f"./{place.topology}")
+
+    def netlab(self, place: LabPlace, request: NetlabRequest) -> NetlabResult:
+        return self._run(place, ["netlab", *request.arguments], request)
+
+    def _run(self, place: LabPlace, command: list[str], request: NetlabRequest) -> NetlabResult:
+        pid = next((pod.pid for pod in self._pods.find(place.lab_id) if pod.pid is not None), None)
+        if pid is None:
+            raise SiteFailed("its sandbox is gone")
+        call = NetlabCall(
+            command=enter_command(pid, [f"{COMMANDS_INSIDE}/{command[0]}", *command[1:]]),
+            environment=_ENVIRONMENT,
+            directory=Path("/"),
+            log=None if request.quiet else place.log,
+            seconds=request.seconds,
+            capture=request.capture,
+            grace_seconds=0.0,
+            leader_only_waits=True,
+        )
+        return run_netlab(call, cancel=request.cancel, on_line=request.on_line)
+
+    def close(self, place: LabPlace, *, deadline: float) -> str | None:
+        return self._pods.end(place.lab_id, deadline=deadline)
+
+    def vanished(self, place: LabPlace) -> str | None:
+        found = self._pods.find(place.lab_id)
+        if not any(pod.pid for pod in found):
+            return "its sandbox is gone"
+        if not any(pod.pid and pod.claim for pod in found):
+            return "its management network interface is gone"
+        return None
+
+    def probe(self, place: LabPlace) -> str | None:
+        if why := self.vanished(place):
+            return why
+        request = NetlabRequest((), seconds=_CHECK_SECONDS, capture=True, quiet=True)
+        try:
+            result = self._run(place, ["netns-lab", "check"], request)
+            problems = json.loads(result.output) if result.succeeded else None
+        except (SiteFailed, OSError, ValueError) as error:
+            return f"its nodes cannot be checked: {error}"
+        if not isinstance(problems, list):
+            return f"its nodes cannot be checked: the check ended with {result.ending.value} {result.exit_status}"
+        return "; ".join(str(problem) for problem in problems)[:1000] or None
+
+    def orphans(self, known_lab_ids: Collection[str]) -> list[str]:
+        return unknown(self._pods.lab_ids(), known_lab_ids)
+
+    def end_orphan(self, lab_id: str, *, deadline: float) -> str | None:
+        return self._pods.end(lab_id, deadline=deadline)

@@ -1,0 +1,96 @@
+"""Finds and ends the processes of pods by what the kernel says of them; knows no lab.
+
+A process belongs to pod number N when its uid lies in N's range: only root of the host can have given it that, so
+nothing that runs in a pod can look like another pod or hide from its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+FIRST_ID = 0x70000000
+IDS_PER_POD = 0x10000
+MAX_PODS = 255
+_POLL_SECONDS = 0.005
+
+
+def first_id(number: int) -> int:
+    """Return the uid (and gid) of the host that is 0 in pod `number`."""
+    return FIRST_ID + number * IDS_PER_POD
+
+
+@dataclass(frozen=True)
+class PodProcess:
+    """A process of a pod."""
+
+    pid: int
+    number: int
+    """Of its pod."""
+    is_pid_1: bool
+    """It is the pod's PID 1, not that of a node or of something nested."""
+
+
+def pod_processes() -> Iterator[PodProcess]:
+    """Yield the processes of all pods on this host."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (found := read_process(int(entry))):
+            yield found
+
+
+def read_process(pid: int) -> PodProcess | None:
+    """Return the process when it lives and belongs to a pod; a zombie does not live."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    number, _ = divmod(int(fields["Uid"].split()[0]) - FIRST_ID, IDS_PER_POD)
+    if not 1 <= number <= MAX_PODS or fields["State"].split()[0] in "ZX":
+        return None
+    # One number per nested pid namespace, the outermost first (proc_pid_status(5)).
+    numbers = fields["NSpid"].split()
+    return PodProcess(pid, number, is_pid_1=len(numbers) == 2 and numbers[1] == "1")
+
+
+def command_name(pid: int) -> str:
+    """Return the first argument of a process, empty when it is gone; a process can change its own."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def kill_pod(number: int, *, deadline: float) -> list[int]:
+    """Kill a pod and wait until all its processes are gone.
+
+    Args:
+        number: of the pod.
+        deadline: by `time.monotonic()`.
+    Returns:
+        the pids that are still there at the deadline.
+    """
+    while remaining := [process for process in pod_processes() if process.number == number]:
+        if time.monotonic() > deadline:
+            return [process.pid for process in remaining]
+        # The end of PID 1 ends all others; the others are killed only when there is no PID 1.
+        for process in [one for one in remaining if one.is_pid_1] or remaining:
+            _kill(process)
+        time.sleep(_POLL_SECONDS)
+    return []
+
+
+def _kill(process: PodProcess) -> None:
+    with suppress(ProcessLookupError):
+        # Between the look and the signal the pid may have become another process: hold it, look again, then signal.
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            if read_process(process.pid) == process:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)

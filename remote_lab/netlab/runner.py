@@ -1,0 +1,277 @@
+"""Boots, probes and stops labs: one sequence of steps for every provider.
+
+The caller sees labs, places and devices; what differs between a pod and the bare host is behind `site.Site`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from remote_lab.errors import LabBootCancelled, LabBootFailed, LabTeardownFailed, ProviderUnavailable
+from remote_lab.netlab import pod_site
+from remote_lab.netlab.connector import Ending, NetlabResult
+from remote_lab.netlab.host_site import HostSite, find_netlab
+from remote_lab.netlab.image import Images
+from remote_lab.netlab.pod_site import PodSite
+from remote_lab.netlab.site import LabPlace, NetlabRequest, Site, SiteFailed
+
+__all__ = ["PHASES", "Device", "LabPlace", "Runner"]
+
+logger = logging.getLogger(__name__)
+
+_STATUS_SECONDS = 5.0
+_LOG_TAIL_BYTES = 16384
+_LOG_TAIL_LINES = 40
+PHASES = ("pod", "create", "start", "config", "devices")
+"""Of a boot, in their order."""
+# What `netlab up` prints when a step begins (netlab 26.10, netsim/cli/up.py) -> our name of the phase.
+_PHASE_LINES = {
+    "Checking virtualization provider": "start",
+    "Deploying initial device configurations": "config",
+}
+# `netlab inspect` evaluates an expression over the transformed topology. This one gives for every managed node what
+# `netlab inspect --node NAME` prints (netlab 26.10, netsim/cli/inspect.py), in one call; colons and equal signs mean
+# something else to `--format`. Nothing that comes from a user may ever get into it.
+_DEVICES_EXPRESSION = (
+    "__import__('box').BoxList([[name,"
+    "__import__('netsim.outputs.common').outputs.common.adjust_inventory_host(node,defaults,None,None,True)"
+    "+dict([['_netlab_version',_netlab_version]])]"
+    " for name,node in nodes.items() if not node.get('unmanaged')])"
+)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A node of a running lab."""
+
+    name: str
+    raw: dict[str, Any]
+    """Exactly what `netlab inspect --node NAME` prints."""
+
+
+class Runner:
+    """Labs on this host.
+
+    Args:
+        provider: `auto`, or a netlab provider.
+        netlab: executable for providers other than netns; None: found by itself.
+        image: root file system for netns; None: the built one.
+        image_dir: where built ones lie.
+        image_mirror: where they are built from; None: the host's own Debian mirror.
+        state_dir: of the server; marks what is ours on the host.
+        management_pool: where netns labs get their management networks from.
+        boot_seconds: deadline of a boot.
+        teardown_seconds: deadline of a teardown.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        netlab: str | None,
+        image: str | None,
+        image_dir: Path,
+        image_mirror: str | None,
+        state_dir: Path,
+        management_pool: IPv4Network,
+        boot_seconds: float,
+        teardown_seconds: float,
+    ) -> None:
+        self._boot_seconds = boot_seconds
+        self._teardown_seconds = teardown_seconds
+        if provider == "auto":
+            provider = _choose_provider(netlab)
+        self._site: Site
+        if provider == pod_site.PROVIDER:
+            images = Images(image_dir, mirror=image_mirror, chosen=image)
+            self._site = PodSite(images=images, state_dir=state_dir, pool=management_pool)
+        else:
+            self._site = HostSite(provider=provider, netlab=netlab)
+
+    def prepare(self) -> str:
+        """Set up what all labs need; building the image can take a minute.
+
+        Returns:
+            the name of the provider.
+        Raises:
+            ProviderUnavailable: this host cannot run labs that way; the message says what is missing.
+            ImageUnavailable: there is no root file system and none could be built.
+        """
+        self._site.prepare()
+        return self._site.provider
+
+    def shutdown(self) -> None:
+        """Undo `prepare`; labs go on."""
+        self._site.shutdown()
+
+    def boot(self, place: LabPlace, *, cancel: threading.Event, report_phase: Callable[[str], None]) -> list[Device]:
+        """Boot a lab and return its devices.
+
+        Args:
+            place: where; nothing of this lab may run yet.
+            cancel: set by anyone to end the boot.
+            report_phase: told each of `PHASES` as it begins.
+        Raises:
+            LabBootFailed: it did not come up in time; nothing of it is left.
+            LabBootCancelled: it was ended; nothing of it is left.
+        """
+        boot = _Boot(self._site, place, time.monotonic() + self._boot_seconds, cancel, report_phase)
+        try:
+            return boot.run()
+        except BaseException:
+            try:
+                self.stop(place)
+            except LabTeardownFailed:
+                logger.exception("Lab %s failed to boot and left something behind", place.lab_id)
+            raise
+
+    def stop(self, place: LabPlace) -> None:
+        """End a lab in whatever state it is; does nothing when nothing of it is left.
+
+        Raises:
+            LabTeardownFailed: something is still there after every escalation.
+        """
+        began = time.monotonic()
+        left = self._site.close(place, deadline=began + self._teardown_seconds)
+        if left:
+            raise LabTeardownFailed(f"Lab {place.lab_id} could not be ended: {left}.")
+        logger.debug("Lab %s stopped in %.2f s", place.lab_id, time.monotonic() - began)
+
+    def probe(self, place: LabPlace) -> str | None:
+        """Return None when the lab really runs, otherwise the reason why not."""
+        return self._site.probe(place)
+
+    def vanished(self, place: LabPlace) -> str | None:
+        """Return the reason why a lab that was running is dead, as far as can be seen without starting netlab."""
+        return self._site.vanished(place)
+
+    def status(self, place: LabPlace) -> str:
+        """Return what `netlab status` prints for the lab, or a sentence why it prints nothing."""
+        request = NetlabRequest(("status",), seconds=_STATUS_SECONDS, capture=True, quiet=True)
+        try:
+            result = self._site.netlab(place, request)
+        except (SiteFailed, OSError) as error:
+            return f"The lab does not run: {error}."
+        if result.ending is not Ending.EXITED:
+            return f"netlab status gave no answer within {_STATUS_SECONDS:.0f} seconds."
+        return result.output.strip() or f"netlab status ended with status {result.exit_status}."
+
+    def orphans(self, known_lab_ids: Collection[str]) -> list[str]:
+        """Return ids of labs of this server that run though nobody knows them, found by what they are."""
+        return self._site.orphans(known_lab_ids)
+
+    def end_orphan(self, lab_id: str) -> None:
+        """End one of them.
+
+        Raises:
+            LabTeardownFailed: something is still there after every escalation.
+        """
+        left = self._site.end_orphan(lab_id, deadline=time.monotonic() + self._teardown_seconds)
+        if left:
+            raise LabTeardownFailed(f"Lab {lab_id} could not be ended: {left}.")
+
+
+def _choose_provider(netlab: str | None) -> str:
+    missing = pod_site.missing_requirements()
+    if not missing:
+        return pod_site.PROVIDER
+    if find_netlab(netlab) and shutil.which("docker") and shutil.which("containerlab"):
+        return "clab"
+    raise ProviderUnavailable(
+        f"No way to run labs was found. In sandboxes (provider 'netns'): {'; '.join(missing)}. "
+        "With containers (provider 'clab'): netlab, containerlab and Docker are needed."
+    )
+
+
+@dataclass
+class _Boot:
+    """One boot: the steps, each within what is left of the deadline."""
+
+    site: Site
+    place: LabPlace
+    deadline: float
+    cancel: threading.Event
+    report_phase: Callable[[str], None]
+    phase: str = ""
+
+    def run(self) -> list[Device]:
+        self._enter("pod")
+        try:
+            self.site.open(self.place)
+            self._enter("create")
+            result = self._netlab(self.site.up_arguments(self.place), on_line=self._follow)
+            self._check(result, "netlab up")
+            self._enter("devices")
+            result = self._netlab(("inspect", "--quiet", "--format", "json", _DEVICES_EXPRESSION), capture=True)
+            self._check(result, "netlab inspect")
+            return read_devices(result.output)
+        except (SiteFailed, OSError, ValueError, RecursionError) as error:
+            raise self._failure(str(error)) from error
+
+    def _enter(self, phase: str) -> None:
+        if self.cancel.is_set():
+            raise LabBootCancelled("nobody wants the lab any more")
+        self.phase = phase
+        self.report_phase(phase)
+
+    def _follow(self, line: str) -> None:
+        for beginning, phase in _PHASE_LINES.items():
+            if beginning in line and PHASES.index(phase) > PHASES.index(self.phase):
+                self._enter(phase)
+
+    def _netlab(
+        self, arguments: tuple[str, ...], *, capture: bool = False, on_line: Callable[[str], None] | None = None
+    ) -> NetlabResult:
+        seconds = max(self.deadline - time.monotonic(), 0.0)
+        request = NetlabRequest(arguments, seconds, capture=capture, cancel=self.cancel, on_line=on_line)
+        return self.site.netlab(self.place, request)
+
+    def _check(self, result: NetlabResult, what: str) -> None:
+        if result.ending is Ending.CANCELLED:
+            raise LabBootCancelled("nobody wants the lab any more")
+        if result.ending is Ending.DEADLINE:
+            raise self._failure("it took longer than the server allows and was ended")
+        if not result.succeeded:
+            raise self._failure(f"{what} ended with status {result.exit_status}")
+
+    def _failure(self, reason: str) -> LabBootFailed:
+        return LabBootFailed(self.phase, reason, read_log_tail(self.place.log))
+
+
+def read_devices(text: str) -> list[Device]:
+    """Read what the devices expression printed: a list of pairs of name and data.
+
+    Raises:
+        ValueError: it is something else; in a pod anything may have been printed.
+    """
+    match json.loads(text):
+        case [*pairs]:
+            return [_read_device(pair) for pair in pairs]
+    raise ValueError("netlab inspect printed no list of devices")
+
+
+def _read_device(pair: object) -> Device:
+    match pair:
+        case [str(name), dict(raw)]:
+            return Device(name, raw)
+    raise ValueError("netlab inspect printed something that is no device")
+
+
+def read_log_tail(log: Path) -> str:
+    """Return the last lines of a boot log, empty when there is none."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
+            text = stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-_LOG_TAIL_LINES:])

@@ -1,0 +1,108 @@
+"""Where a lab runs: the steps of `runner.py` that differ between a pod and the bare host.
+
+A site knows nothing of phases, boots or logs of failures.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from remote_lab.netlab.connector import NetlabResult
+
+
+@dataclass(frozen=True)
+class LabPlace:
+    """Where one lab is, from the moment its slot is claimed until nothing of it is left."""
+
+    lab_id: str
+    """uuid4; tags what runs of the lab, so that it is found again."""
+    slot: int
+    """From 1."""
+    directory: Path
+    """Absolute; holds the topology and its extra files; netlab's working directory."""
+    topology: str
+    """File name relative to `directory`."""
+    log: Path
+    """Boot log, outside `directory`; only ever appended to."""
+
+
+@dataclass(frozen=True)
+class NetlabRequest:
+    """One call of netlab for one lab."""
+
+    arguments: tuple[str, ...]
+    seconds: float
+    capture: bool = False
+    """Standard output goes into the result, not into the boot log."""
+    quiet: bool = False
+    """Nothing goes into the boot log."""
+    cancel: threading.Event | None = None
+    on_line: Callable[[str], None] | None = field(default=None, compare=False)
+
+
+class SiteFailed(Exception):
+    """A site could not make room for a lab; the message says why."""
+
+
+class Site(Protocol):
+    """The bare host or a pod per lab."""
+
+    provider: str
+    """The netlab provider whose labs run here."""
+
+    def prepare(self) -> None:
+        """Check and set up what all labs need.
+
+        Raises:
+            ProviderUnavailable, ImageUnavailable: the server cannot run labs here.
+        """
+
+    def shutdown(self) -> None:
+        """Undo `prepare`; labs are not touched."""
+
+    def open(self, place: LabPlace) -> None:
+        """Make room for a lab.
+
+        Raises:
+            SiteFailed: there is no room; what was made of it is gone or goes with `close`.
+        """
+
+    def up_arguments(self, place: LabPlace) -> tuple[str, ...]:
+        """Return the arguments of the call that boots the lab.
+
+        Raises:
+            SiteFailed: the place is not open.
+        """
+
+    def netlab(self, place: LabPlace, request: NetlabRequest) -> NetlabResult:
+        """Run netlab for a lab.
+
+        Raises:
+            SiteFailed: the place is not open.
+        """
+
+    def close(self, place: LabPlace, *, deadline: float) -> str | None:
+        """End whatever runs of a lab, in any state it may be in; does nothing when nothing runs.
+
+        Args:
+            place: of the lab.
+            deadline: by `time.monotonic()`.
+        Returns:
+            what is still there at the deadline, as a sentence, otherwise None.
+        """
+
+    def probe(self, place: LabPlace) -> str | None:
+        """Return None when the lab runs, otherwise the reason why not."""
+
+    def vanished(self, place: LabPlace) -> str | None:
+        """The same as far as it can be seen in milliseconds, without netlab; None when it cannot."""
+
+    def orphans(self, known_lab_ids: Collection[str]) -> list[str]:
+        """Return the labs of this server that run here though nobody knows them."""
+
+    def end_orphan(self, lab_id: str, *, deadline: float) -> str | None:
+        """End one of them; the result is that of `close`."""

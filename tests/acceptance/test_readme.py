@@ -1,0 +1,136 @@
+"""The README's own commands, run as they are written, on a clean clone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from harness import ASKPASS, ROOT, wait_until
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+SETUP_SECONDS = 500
+COMMAND_SECONDS = 60
+
+
+def commands() -> list[str]:
+    """The shell blocks of the README, in their order."""
+    blocks = re.findall(r"^\.\. code-block:: sh\n\n((?:   .*\n|\n)+)", (ROOT / "README.rst").read_text(), re.MULTILINE)
+    return ["\n".join(line[3:] for line in block.splitlines()).strip() for block in blocks]
+
+
+class Stranger:
+    """Somebody with a clone, a shell and a network namespace of their own: what they do to the host is all there is."""
+
+    def __init__(self, home: Path) -> None:
+        self.clone = home / "clone"
+        self.environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("REMOTE_LAB_", "MAKE", "VIRTUAL_ENV")) or key == "REMOTE_LAB_IMAGE_DIR"
+        }
+        self.environment |= {"HOME": str(home), "SSH_ASKPASS": str(ASKPASS), "SSH_ASKPASS_REQUIRE": "force"}
+        self.environment["ASKPASS_SAYS"] = "admin"
+        self.network = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up && exec sleep 3600"])
+        self.enter = ["nsenter", f"--net=/proc/{self.network.pid}/ns/net"]
+
+    def copy_tree(self) -> None:
+        """What a clone would have, of the tree as it is now."""
+        listed = subprocess.check_output(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
+        )
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file():
+                (self.clone / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, self.clone / name)
+
+    def run(self, script: str, seconds: float = COMMAND_SECONDS) -> str:
+        """Type something, and see what it prints."""
+        return subprocess.run(
+            [*self.enter, "bash", "-euo", "pipefail", "-c", script],
+            cwd=self.clone,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=seconds,
+            check=True,
+        ).stdout
+
+    def look(self) -> dict[str, str]:
+        """What a lab could leave on the host."""
+        return {
+            "interfaces": self.run("ip -brief address"),
+            "routes": self.run("ip route show table all"),
+            "mounts": Path("/proc/1/mountinfo").read_text(),
+            "sandboxes": self.run(f"grep -lsaF {self.clone.parent} /proc/[0-9]*/cmdline | wc -l"),
+            "files": self.run("ls -A $HOME/.local/state/remote-lab/labs 2>/dev/null || true"),
+        }
+
+    @contextmanager
+    def serving(self, command: str) -> Iterator[None]:
+        """Keep a command running in another terminal until the block ends, then press Ctrl-C there."""
+        log = self.clone.parent / "serve.log"
+        with log.open("w") as output:
+            server = subprocess.Popen(
+                [*self.enter, "bash", "-c", f"exec {command}"],
+                cwd=self.clone,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            wait_until(lambda: " on http://127.0.0.1:8000" in log.read_text(), "the server says where it is", 60)
+            wait_until(lambda: self.run("curl -s http://127.0.0.1:8000/healthz || echo no") == "", "it answers")
+            yield
+        finally:
+            os.killpg(server.pid, signal.SIGINT)
+            server.wait(COMMAND_SECONDS)
+
+
+class Shell:
+    """A shell that remembers its variables from one block to the next."""
+
+    def __init__(self, stranger: Stranger) -> None:
+        self._stranger = stranger
+        self._variables = stranger.clone.parent / "variables"
+        self._variables.touch()
+
+    def type(self, block: str) -> str:
+        """Run a block as it is written; returns what it prints."""
+        keep = f"declare -p | grep -E '^declare -- (LAB|SESSION|R1)=' > {self._variables} || true"
+        return self._stranger.run(f"source {self._variables}\n{block}\n{keep}")
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[Stranger]:
+    stranger = Stranger(tmp_path)
+    stranger.copy_tree()
+    # The namespace has no way to the package registries, so what must be fetched is fetched before.
+    subprocess.run(["make", "image"], cwd=stranger.clone, env=stranger.environment, check=True, timeout=SETUP_SECONDS)
+    yield stranger
+    stranger.network.kill()
+    stranger.network.wait()
+
+
+def test_the_readme_as_it_is_written(stranger: Stranger) -> None:
+    """Serve, enter the queue, boot two routers, see their adjacency over ssh, give everything back."""
+    serve, enter, boot, login, leave = commands()
+    with stranger.serving(serve):
+        before = stranger.look()
+        shell = Shell(stranger)
+        assert '"status":"active"' in shell.type(enter)
+        assert [line.split()[0] for line in shell.type(boot).splitlines()] == ["r1", "r2"]
+        assert stranger.look() != before
+        wait_until(lambda: "Full/" in shell.type(login), "r1 is fully adjacent to r2", COMMAND_SECONDS)
+        shell.type(leave)
+        wait_until(lambda: stranger.look() == before, "the host is as before")
