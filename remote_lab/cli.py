@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging.config
+from typing import TYPE_CHECKING
+
 import click
 
 from remote_lab import __version__
 from remote_lab.config import Config
 from remote_lab.errors import RemoteLabError
+from remote_lab.logs import logging_config
+
+if TYPE_CHECKING:
+    from remote_lab.netlab.image import Images
 
 LOG_LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False)
 
