@@ -45,9 +45,9 @@ def serve(config: Config, host: str, port: int, log_level: str = "INFO") -> None
     logging_settings = logging_config(log_level)
     logging.config.dictConfig(logging_settings)
     arbiter = os.getpid()
+    runner = create_runner(config)
     instance = Instance(config.state_dir)
     instance.take(f"{host}:{port}")
-    runner = create_runner(config)
     try:
         with instance.worker():
             listener = bind(host, port)
@@ -98,6 +98,8 @@ class Service:
         """Wait until everything has ended after `stopping` was set, and let the next server begin."""
         self.stopping.set()
         self._stopper.join(GRACEFUL_SECONDS)
+        if names := self._manager.running_labs():
+            log.info("These labs keep running, the next start adopts them: %s", ", ".join(names))
         self._manager.database.dispose()
         self._held.close()
 

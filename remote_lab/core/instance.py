@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from remote_lab import __version__
-from remote_lab.errors import InstanceRunning
+from remote_lab.errors import InstanceRunning, SettingInvalid
 
 WORKER_WAIT_SECONDS = 30.0
 
@@ -45,10 +45,16 @@ class Holder:
 
 
 class Instance:
-    """The locks of one state folder."""
+    """The locks of one state folder; SettingInvalid when this user cannot have it."""
 
     def __init__(self, state_dir: Path) -> None:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            writable = os.access(state_dir, os.W_OK)
+        except OSError:
+            writable = False
+        if not writable:
+            raise SettingInvalid("REMOTE_LAB_STATE_DIR", str(state_dir), "a folder that this user can create and write")
         self._state_dir = state_dir
         self._metadata = state_dir / "server.json"
         self._server_lock = FileLock(state_dir / "server.lock")

@@ -184,6 +184,11 @@ class LabManager:
             count = len(sessions.live(transaction))
         return HealthView("ok", time.time(), time.monotonic() - self._started, count, count)
 
+    def running_labs(self) -> list[str]:
+        """The topologies of all labs that are up."""
+        with self.database.read() as transaction:
+            return [lab.topology for lab in labs.live(transaction) if lab.state == LabState.RUNNING]
+
     def lab(self, session_id: str) -> LabView:
         """The session's lab, also when it has none; SessionNotFound or SessionWaiting."""
         with self.database.read() as transaction:

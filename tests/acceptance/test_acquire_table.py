@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harness import Server, list_labs, ssh
+from harness import Server, list_labs, ssh, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -125,3 +126,40 @@ def test_a_topology_that_netlab_refuses_is_a_failed_boot_with_its_log(serve: Cal
     assert answer.json()["phase"] == "create"
     assert "no_such_device" in answer.json()["log_tail"]
     assert acquired(server, session_id, ONE)[:2] == (False, 1)
+
+
+def test_health_is_answered_while_a_lab_boots_and_goes_down(serve: Callable[..., Server], pair: Path) -> None:
+    """Every time anybody asks."""
+    server = serve()
+    session_id = server.open_session()
+    done = threading.Event()
+    answers: list[int] = []
+
+    def ask() -> None:
+        while not done.is_set():
+            answers.append(server.call("GET", "/healthz").status_code)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert server.acquire(session_id, pair).status_code == 200
+    server.end_session(session_id)
+    wait_until(lambda: list_labs(server.state_dir) == [], "the lab is down")
+    done.set()
+    asking.join()
+    assert len(answers) > 10
+    assert set(answers) == {204}
+
+
+def test_a_plugin_of_the_upload_finds_nothing_of_the_host(serve: Callable[..., Server]) -> None:
+    """It runs, writes to /var/tmp, and what it wrote is in the sandbox alone."""
+    server = serve()
+    session_id = server.open_session()
+    mark = f"remote-lab-{session_id}"
+    plugin = (
+        f"import os, pathlib\npathlib.Path('/var/tmp/{mark}').touch()\nprint('plugin sees', os.listdir('/var/tmp'))\n"
+    )
+    answer = server.acquire(session_id, f"plugin: [ spy ]\n{ONE}", **{"spy.py": plugin})
+    assert answer.status_code == 200, answer.text
+    [lab_id] = list_labs(server.state_dir)
+    assert f"plugin sees ['{mark}']" in (server.state_dir / "labs" / lab_id / "boot.log").read_text()
+    assert not Path("/var/tmp", mark).exists()

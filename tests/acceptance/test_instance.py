@@ -48,6 +48,7 @@ def test_a_taken_port_is_said_before_anything_is_touched(standin: Server, tmp_pa
         ("SLOTS", "many", "REMOTE_LAB_SLOTS='many' cannot be used: expected a whole number"),
         ("DATABASE_URL", "postgresql://x/y", "REMOTE_LAB_DATABASE_URL='postgresql://x/y' cannot be used"),
         ("NETLAB", "/nowhere/netlab", "/nowhere/netlab"),
+        ("STATE_DIR", "/proc/nowhere", "REMOTE_LAB_STATE_DIR='/proc/nowhere' cannot be used: expected a folder"),
     ],
 )
 def test_a_setting_that_cannot_work_stops_the_start(tmp_path: Path, setting: str, value: str, sentence: str) -> None:

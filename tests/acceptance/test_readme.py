@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from harness import ASKPASS, ROOT, wait_until
 
+from remote_lab.netlab.pod_site import state_tag
+
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 SETUP_SECONDS = 500
@@ -31,6 +33,7 @@ class Stranger:
 
     def __init__(self, home: Path) -> None:
         self.clone = home / "clone"
+        self.state_dir = home / ".local/state/remote-lab"
         self.environment = {
             key: value
             for key, value in os.environ.items()
@@ -70,8 +73,8 @@ class Stranger:
             "interfaces": self.run("ip -brief address"),
             "routes": self.run("ip route show table all"),
             "mounts": Path("/proc/1/mountinfo").read_text(),
-            "sandboxes": self.run(f"grep -lsaF {self.clone.parent} /proc/[0-9]*/cmdline | wc -l"),
-            "files": self.run("ls -A $HOME/.local/state/remote-lab/labs 2>/dev/null || true"),
+            "sandboxes": self.run(f"grep -lsa {state_tag(self.state_dir)} /proc/[0-9]*/cmdline | wc -l"),
+            "files": self.run(f"ls -A {self.state_dir}/labs 2>/dev/null || true"),
         }
 
     @contextmanager
@@ -130,7 +133,8 @@ def test_the_readme_as_it_is_written(stranger: Stranger) -> None:
         shell = Shell(stranger)
         assert '"status":"active"' in shell.type(enter)
         assert [line.split()[0] for line in shell.type(boot).splitlines()] == ["r1", "r2"]
-        assert stranger.look() != before
+        during = stranger.look()
+        assert [key for key in before if before[key] != during[key]] == ["interfaces", "routes", "sandboxes", "files"]
         wait_until(lambda: "Full/" in shell.type(login), "r1 is fully adjacent to r2", COMMAND_SECONDS)
         shell.type(leave)
         wait_until(lambda: stranger.look() == before, "the host is as before")

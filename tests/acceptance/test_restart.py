@@ -123,7 +123,7 @@ def test_an_orderly_end_tells_who_waits_for_a_boot(serve: Callable[..., Server],
     session_id = server.open_session()
     with ThreadPoolExecutor(1) as pool:
         told = pool.submit(server.acquire, session_id, "nodes: [ r1 ]\nstandin: { up_hangs: true }\n")
-        wait_until(lambda: "Boot: start" in server.log.read_text(), "the boot is on its way")
+        wait_until(lambda: "Boot: create" in server.log.read_text(), "the boot is on its way")
         assert server.terminate(sig) == 0
         answer = told.result().json()
     assert answer["code"] == "lab_boot_cancelled"
