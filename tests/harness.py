@@ -158,3 +158,15 @@ def ssh(address: str, command: str, password: str = "admin") -> str:
         timeout=CALL_SECONDS,
         check=True,
     ).stdout
+
+
+def processes_named(part: str) -> list[int]:
+    """The pids of all processes that have this in their command line."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and part.encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue  # ended meanwhile
+    return found

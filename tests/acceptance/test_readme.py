@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import ASKPASS, ROOT, wait_until
+from harness import ASKPASS, ROOT, processes_named, wait_until
 
 from remote_lab.netlab.pod_site import state_tag
 
@@ -73,7 +73,7 @@ class Stranger:
             "interfaces": self.run("ip -brief address"),
             "routes": self.run("ip route show table all"),
             "mounts": Path("/proc/1/mountinfo").read_text(),
-            "sandboxes": self.run(f"grep -lsa {state_tag(self.state_dir)} /proc/[0-9]*/cmdline | wc -l"),
+            "sandboxes": str(processes_named(state_tag(self.state_dir))),
             "files": self.run(f"ls -A {self.state_dir}/labs 2>/dev/null || true"),
         }
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import requests
-from harness import STANDIN, Server, list_labs, ssh, wait_until
+from harness import STANDIN, Server, list_labs, processes_named, ssh, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -101,18 +101,13 @@ def test_a_lab_that_died_while_the_server_was_down_is_said_to_be_dead(serve: Cal
 
 def pod_of(lab_id: str) -> int:
     """The first process of a lab's sandbox, found as an operator would: by its command line."""
-    processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    for process in processes:
-        try:
-            if lab_id.encode() in (process / "cmdline").read_bytes() and innermost_pid(process) == "1":
-                return int(process.name)
-        except OSError:
-            continue
-    raise AssertionError(f"no pod of lab {lab_id}")
+    [pod] = [pid for pid in processes_named(lab_id) if innermost_pid(pid) == "1"]
+    return pod
 
 
-def innermost_pid(process: Path) -> str:
-    lines = (process / "status").read_text().splitlines()
+def innermost_pid(pid: int) -> str:
+    """A process's number in the pid namespace it lives in."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(line for line in lines if line.startswith("NSpid")).split()[-1]
 
 
