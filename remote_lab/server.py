@@ -98,7 +98,7 @@ class Service:
         """Wait until everything has ended after `stopping` was set, and let the next server begin."""
         self.stopping.set()
         self._stopper.join(GRACEFUL_SECONDS)
-        if names := self._manager.running_labs():
+        if names := self._manager.desk.running_labs():
             log.info("These labs keep running, the next start adopts them: %s", ", ".join(names))
         self._manager.database.dispose()
         self._held.close()

@@ -58,7 +58,7 @@ class Reaper:
             if why is None:
                 log.info("Adopted lab %s in slot %d", lab.topology, lab.slot, extra={"session_id": lab.session_id})
             else:
-                manager.take_down_dead(lab.id, why)
+                manager.desk.take_down_dead(lab.id, why)
         if queue:
             log.info("Recovered %d sessions: %s", len(queue), ", ".join(f"{item.id} {item.state}" for item in queue))
         self.tick()
@@ -118,18 +118,18 @@ class Reaper:
         for lab in running:
             why = manager.runner.vanished(manager.boots.place(lab))
             if why is not None:
-                manager.take_down_dead(lab.id, why)
+                manager.desk.take_down_dead(lab.id, why)
 
     def _take_down_idle_labs(self) -> None:
         manager = self._manager
-        began = manager.labs_used.now()
+        began = manager.desk.used.now()
         with manager.database.read() as transaction:
             running = [lab for lab in labs.live(transaction) if lab.state == LabState.RUNNING]
         for lab in running:
-            idle_seconds = manager.labs_used.silence_seconds(lab.id)
+            idle_seconds = manager.desk.used.silence_seconds(lab.id)
             if idle_seconds > manager.config.idle_seconds:
-                manager.take_down_idle(lab.id, f"unused for {idle_seconds:.0f} s")
-        manager.labs_used.forget_others({lab.id for lab in running}, began)
+                manager.desk.take_down_idle(lab.id, f"unused for {idle_seconds:.0f} s")
+        manager.desk.used.forget_others({lab.id for lab in running}, began)
 
     def _finish_what_has_no_job(self) -> None:
         manager = self._manager
@@ -137,7 +137,7 @@ class Reaper:
             between = [lab.id for lab in labs.live(transaction) if lab.state != LabState.RUNNING]
         for lab_id in between:
             if manager.boots.find(lab_id) is None:
-                manager.take_down_unfinished(lab_id)
+                manager.desk.take_down_unfinished(lab_id)
 
     def _end_orphans(self) -> None:
         manager = self._manager

@@ -11,7 +11,7 @@ from webargs.flaskparser import FlaskParser
 from webargs.multidictproxy import MultiDictProxy
 from werkzeug.datastructures import CombinedMultiDict, FileStorage
 
-from remote_lab.core.manager import Acquired, Devices, LabView
+from remote_lab.core.views import Acquired, Devices, LabView
 from remote_lab.core.workspace import UploadedFile
 from remote_lab.web.gate import caller, manager, refresh, require_active_session
 from remote_lab.web.schemas import DestroyQuery, Device, LabAcquired, LabForm, LabStatus
@@ -41,28 +41,28 @@ blueprint.after_request(refresh)
 def acquire(form: dict[str, Any]) -> Acquired:
     """Boot the uploaded topology, or share the lab that already runs it; answers when its devices are there."""
     extra_files = [_uploaded(part) for part in form["extra_files"]]
-    return manager().acquire(caller(), _uploaded(form["topology"]), extra_files, form["reuse"])
+    return manager().desk.acquire(caller(), _uploaded(form["topology"]), extra_files, form["reuse"])
 
 
 @blueprint.get("/lab")
 @blueprint.response(200, LabStatus)
 def status() -> LabView:
     """The session's lab, also when it has none."""
-    return manager().lab(caller())
+    return manager().desk.lab(caller())
 
 
 @blueprint.get("/lab/devices")
 @blueprint.response(200, Device(many=True))
 def devices() -> Devices:
     """The devices of the running lab."""
-    return manager().devices(caller())
+    return manager().desk.devices(caller())
 
 
 @blueprint.post("/lab/release")
 @blueprint.response(204)
 def release() -> None:
     """Give one reference back; the lab keeps running, idle when it was the last."""
-    manager().release(caller())
+    manager().desk.release(caller())
 
 
 @blueprint.delete("/lab")
@@ -71,7 +71,7 @@ def release() -> None:
 @blueprint.alt_response(204, success=True, description="There was no lab")
 def destroy(query: dict[str, bool]) -> Response:
     """Take the lab down behind this call, also while it boots; without `force` only an unreferenced one."""
-    return Response(status=202 if manager().destroy(caller(), query["force"]) else 204)
+    return Response(status=202 if manager().desk.destroy(caller(), query["force"]) else 204)
 
 
 def _uploaded(part: FileStorage) -> UploadedFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask_smorest import Blueprint
 
-from remote_lab.core.manager import SessionView
+from remote_lab.core.views import SessionView
 from remote_lab.web.gate import caller, manager, refresh
 from remote_lab.web.schemas import ActiveSession, SessionCreated, SessionStatus
 

@@ -39,7 +39,7 @@ def make_manager(config: Config, runner: FakeRunner, clock: FakeClock) -> Iterat
         database = Database(config.database)
         database.upgrade()
         manager = LabManager(config, database, runner)
-        manager.sessions_seen, manager.labs_used = Liveness(clock), Liveness(clock)
+        manager.sessions_seen, manager.desk.used = Liveness(clock), Liveness(clock)
         made.append(manager)
         return manager
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 from fakes import WAIT_SECONDS, FakeRunner, wait_until, yaml_file
 
-from remote_lab.core.manager import Acquired, LabManager
+from remote_lab.core.manager import LabManager
+from remote_lab.core.views import Acquired
 from remote_lab.core.workspace import Upload, UploadedFile
 from remote_lab.errors import (
     LabBootCancelled,
@@ -36,7 +37,7 @@ def acquire(manager: LabManager, session_id: str) -> Callable[..., Future[Acquir
     pool = ThreadPoolExecutor(8)
 
     def start(text: str = "nodes: [r1]\n", reuse: bool = True) -> Future[Acquired]:
-        return pool.submit(manager.acquire, session_id, yaml_file(text), [], reuse)
+        return pool.submit(manager.desk.acquire, session_id, yaml_file(text), [], reuse)
 
     return start
 
@@ -47,39 +48,39 @@ def kinds(runner: FakeRunner) -> list[str]:
 
 def test_a_lab_is_booted_once_and_shared(manager: LabManager, session_id: str, runner: FakeRunner) -> None:
     """Every acquire of the same content is one more reference and no boot."""
-    first = manager.acquire(session_id, yaml_file(), [], reuse=True)
-    second = manager.acquire(session_id, yaml_file(name="other-name.yaml"), [], reuse=True)
+    first = manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
+    second = manager.desk.acquire(session_id, yaml_file(name="other-name.yaml"), [], reuse=True)
     assert (first.reused, second.reused) == (False, True)
     assert first.devices == second.devices == [{"name": "r1", "raw": {"name": "r1", "id": 1}}]
     assert kinds(runner) == ["boot"]
-    assert manager.lab(session_id).ref_count == 2
+    assert manager.desk.lab(session_id).ref_count == 2
 
 
 def test_references_stop_at_zero(manager: LabManager, session_id: str) -> None:
     """One release too many is no error while the lab runs."""
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     for _ in range(3):
-        manager.release(session_id)
-    view = manager.lab(session_id)
+        manager.desk.release(session_id)
+    view = manager.desk.lab(session_id)
     assert (view.running, view.ref_count) == (True, 0)
 
 
 def test_an_idle_lab_gives_way_to_another(manager: LabManager, session_id: str, runner: FakeRunner) -> None:
     """Down first, then the next up."""
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     with pytest.raises(LabBusy):
-        manager.acquire(session_id, yaml_file(OTHER), [], reuse=True)
-    manager.release(session_id)
-    assert not manager.acquire(session_id, yaml_file(OTHER), [], reuse=True).reused
+        manager.desk.acquire(session_id, yaml_file(OTHER), [], reuse=True)
+    manager.desk.release(session_id)
+    assert not manager.desk.acquire(session_id, yaml_file(OTHER), [], reuse=True).reused
     assert kinds(runner) == ["boot", "stop", "boot"]
 
 
 def test_nothing_but_running_labs_stays_on_disk(manager: LabManager, session_id: str) -> None:
     """Neither uploads that were refused or shared nor labs that are down."""
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     with pytest.raises(LabBusy):
-        manager.acquire(session_id, yaml_file(OTHER), [], reuse=False)
+        manager.desk.acquire(session_id, yaml_file(OTHER), [], reuse=False)
     assert len(manager.workspaces.present()) == 1
     manager.end_session(session_id, "test")
     wait_until(lambda: manager.workspaces.present() == [], "the workspace is empty")
@@ -94,7 +95,7 @@ def test_two_acquires_at_once_are_one_boot(
     assert runner.boot_began.wait(WAIT_SECONDS)
     second = acquire()
     with pytest.raises(LabBusy):
-        manager.acquire(session_id, yaml_file(OTHER), [], reuse=True)
+        manager.desk.acquire(session_id, yaml_file(OTHER), [], reuse=True)
     runner.may_boot.set()
     results = [first.result(WAIT_SECONDS), second.result(WAIT_SECONDS)]
     assert [result.reused for result in results] == [False, True]
@@ -134,9 +135,9 @@ def test_a_defect_of_the_runner_is_a_failed_boot(manager: LabManager, session_id
     """Cleaned up like any other, and no thread hangs."""
     runner.boot_raises = ZeroDivisionError("oops")
     with pytest.raises(LabBootFailed, match="ZeroDivisionError, see the server's log"):
-        manager.acquire(session_id, yaml_file(), [], reuse=True)
+        manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     assert kinds(runner) == ["boot", "stop"]
-    assert not manager.lab(session_id).running
+    assert not manager.desk.lab(session_id).running
 
 
 def test_destroying_a_lab_ends_its_boot(
@@ -147,11 +148,11 @@ def test_destroying_a_lab_ends_its_boot(
     waiting = acquire()
     assert runner.boot_began.wait(WAIT_SECONDS)
     with pytest.raises(LabInUse):
-        manager.destroy(session_id, force=False)
-    assert manager.destroy(session_id, force=True)
+        manager.desk.destroy(session_id, force=False)
+    assert manager.desk.destroy(session_id, force=True)
     with pytest.raises(LabBootCancelled, match="it was destroyed by its session"):
         waiting.result(WAIT_SECONDS)
-    assert not manager.destroy(session_id, force=True)
+    assert not manager.desk.destroy(session_id, force=True)
     assert set() == runner.pods
 
 
@@ -177,12 +178,12 @@ def test_a_lab_destroyed_in_the_moment_it_is_up_is_torn_down(
 
     def boot_then_destroy(*args: object, **kwargs: object) -> object:
         devices = boot(*args, **kwargs)  # type: ignore[arg-type]
-        manager.destroy(session_id, force=True)
+        manager.desk.destroy(session_id, force=True)
         return devices
 
     monkeypatch.setattr(runner, "boot", boot_then_destroy)
     with pytest.raises(LabBootCancelled):
-        manager.acquire(session_id, yaml_file(), [], reuse=True)
+        manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     wait_until(lambda: runner.pods == set(), "nothing runs")
     assert kinds(runner) == ["boot", "stop"]
 
@@ -200,7 +201,7 @@ def test_a_session_that_ends_between_upload_and_claim_gets_no_lab(
 
     monkeypatch.setattr(manager.workspaces, "store", store_then_end)
     with pytest.raises(SessionNotFound, match="silent"):
-        manager.acquire(session_id, yaml_file(), [], reuse=True)
+        manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     assert runner.calls == []
     assert manager.workspaces.present() == []
 
@@ -209,13 +210,13 @@ def test_an_acquire_waits_for_the_teardown_under_way(
     acquire: Callable[..., Future[Acquired]], manager: LabManager, session_id: str, runner: FakeRunner
 ) -> None:
     """DELETE /lab answers before the lab is down; the next acquire comes when it is."""
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     runner.may_stop.clear()
-    assert manager.destroy(session_id, force=True)
-    assert manager.destroy(session_id, force=True)
+    assert manager.desk.destroy(session_id, force=True)
+    assert manager.desk.destroy(session_id, force=True)
     again = acquire()
     with pytest.raises(LabNotFound):
-        manager.devices(session_id)
+        manager.desk.devices(session_id)
     runner.may_stop.set()
     assert not again.result(WAIT_SECONDS).reused
     assert kinds(runner) == ["boot", "stop", "boot"]
@@ -225,8 +226,8 @@ def test_two_acquires_that_both_find_an_idle_lab_tear_it_down_once(
     acquire: Callable[..., Future[Acquired]], manager: LabManager, session_id: str, runner: FakeRunner
 ) -> None:
     """One boots, the other joins it."""
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
-    manager.release(session_id)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.release(session_id)
     runner.may_stop.clear()
     both = [acquire(OTHER), acquire(OTHER)]
     wait_until(lambda: kinds(runner).count("stop") == 1, "the teardown has begun")
@@ -237,21 +238,21 @@ def test_two_acquires_that_both_find_an_idle_lab_tear_it_down_once(
 
 def test_a_lab_that_died_is_not_handed_out(manager: LabManager, session_id: str, runner: FakeRunner) -> None:
     """An attach finds it dead, cleans up and boots it again."""
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     runner.dead[next(iter(runner.pods))] = "its pod is gone"
-    assert not manager.acquire(session_id, yaml_file(), [], reuse=True).reused
+    assert not manager.desk.acquire(session_id, yaml_file(), [], reuse=True).reused
     assert kinds(runner) == ["boot", "stop", "boot"]
 
 
 def test_held_requests_never_take_all_threads(manager: LabManager, session_id: str, runner: FakeRunner) -> None:
     """The one too many is told to come back, and nothing of it stays."""
-    manager._held = threading.BoundedSemaphore(1)
+    manager.desk._held = threading.BoundedSemaphore(1)
     runner.may_boot.clear()
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(manager.acquire, session_id, yaml_file(), [], True)
+        first = pool.submit(manager.desk.acquire, session_id, yaml_file(), [], True)
         assert runner.boot_began.wait(WAIT_SECONDS)
         with pytest.raises(TooManyHeldRequests):
-            manager.acquire(session_id, yaml_file(), [], reuse=True)
+            manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
         runner.may_boot.set()
         assert first.result(WAIT_SECONDS).devices
 
@@ -276,8 +277,8 @@ def test_labs_of_two_slots_do_not_meet(make_manager: Callable[[], LabManager], r
     manager = make_manager()
     manager.config = replace(manager.config, slots=2)
     ids = [manager.open_session().session_id for _ in range(2)]
-    assert [manager.acquire(one, yaml_file(), [], reuse=True).reused for one in ids] == [False, False]
+    assert [manager.desk.acquire(one, yaml_file(), [], reuse=True).reused for one in ids] == [False, False]
     assert len(runner.pods) == 2
     manager.end_session(ids[0], "test")
     wait_until(lambda: len(runner.pods) == 1, "one lab is down")
-    assert manager.lab(ids[1]).running
+    assert manager.desk.lab(ids[1]).running

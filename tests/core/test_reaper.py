@@ -63,7 +63,7 @@ def test_a_session_whose_lab_boots_is_never_silent(
 
     session_id = manager.open_session().session_id
     runner.may_boot.clear()
-    boot = threading.Thread(target=manager.acquire, args=(session_id, yaml_file(), [], True))
+    boot = threading.Thread(target=manager.desk.acquire, args=(session_id, yaml_file(), [], True))
     boot.start()
     assert runner.boot_began.wait(10)
     clock.seconds += 5000
@@ -81,7 +81,7 @@ def test_a_silent_session_loses_its_lab(
 ) -> None:
     """A client that died leaves nothing."""
     session_id = manager.open_session().session_id
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     clock.seconds += 301
     reaper.tick()
     wait_until(lambda: runner.pods == set(), "the lab is down")
@@ -92,44 +92,44 @@ def test_an_idle_lab_goes_down_and_its_session_stays(
 ) -> None:
     """After 1800 s without a reference, counted from the last use."""
     session_id = manager.open_session().session_id
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     clock.seconds += 2000
     manager.touch(session_id)
     reaper.tick()
-    assert manager.lab(session_id).running
-    manager.release(session_id)
+    assert manager.desk.lab(session_id).running
+    manager.desk.release(session_id)
     clock.seconds += 1800
     manager.touch(session_id)
     reaper.tick()
-    assert manager.lab(session_id).running
+    assert manager.desk.lab(session_id).running
     clock.seconds += 1
     reaper.tick()
     wait_until(lambda: runner.pods == set(), "the lab is down")
-    assert not manager.lab(session_id).running
+    assert not manager.desk.lab(session_id).running
 
 
 def test_a_lab_used_again_between_look_and_act_is_kept(manager: LabManager, clock: FakeClock) -> None:
     """The reaper found it idle; then somebody acquired it."""
     session_id = manager.open_session().session_id
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     lab_id = manager.workspaces.present()[0]
-    manager.take_down_idle(lab_id, "unused")
-    assert manager.lab(session_id).running
+    manager.desk.take_down_idle(lab_id, "unused")
+    assert manager.desk.lab(session_id).running
 
 
 def test_a_dead_lab_is_cleaned_up(manager: LabManager, reaper: Reaper, runner: FakeRunner) -> None:
     """Its session goes on without it."""
     session_id = manager.open_session().session_id
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     runner.dead[manager.workspaces.present()[0]] = "its pod is gone"
     reaper.tick()
-    wait_until(lambda: not manager.lab(session_id).running and runner.pods == set(), "it is cleaned up")
+    wait_until(lambda: not manager.desk.lab(session_id).running and runner.pods == set(), "it is cleaned up")
 
 
 def test_orphans_are_ended(manager: LabManager, reaper: Reaper, runner: FakeRunner) -> None:
     """What runs and is in no record; what is on record stays."""
     session_id = manager.open_session().session_id
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     runner.pods.add("nobody's")
     reaper.tick()
     assert runner.calls[1:] == [("end orphan", "nobody's")]
@@ -146,7 +146,7 @@ def test_a_step_that_fails_does_not_stop_the_others(
     first, second = manager.open_session().session_id, manager.open_session().session_id
     monkeypatch.setattr(manager.runner, "vanished", fail)
     monkeypatch.setattr(manager.runner, "orphans", fail)
-    manager.acquire(first, yaml_file(), [], reuse=False)
+    manager.desk.acquire(first, yaml_file(), [], reuse=False)
     clock.seconds += 301
     manager.touch(second)
     reaper.tick()
@@ -165,7 +165,7 @@ def test_cadence(manager: LabManager, reaper: Reaper) -> None:
 def test_ended_sessions_are_forgotten_after_a_day(manager: LabManager, reaper: Reaper) -> None:
     """And the labs they had."""
     session_id = manager.open_session().session_id
-    manager.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     manager.end_session(session_id, "test")
     wait_until(lambda: manager.boots.find(session_id) is None and not manager.workspaces.present(), "it is down")
     with manager.database.write() as transaction:
@@ -184,8 +184,8 @@ def test_a_restart_keeps_queue_references_and_the_running_lab(
     """A second server on the same state; nothing told the first that it would end."""
     before = make_manager()
     ids = [before.open_session().session_id for _ in range(3)]
-    before.acquire(ids[0], yaml_file(), [], reuse=True)
-    before.acquire(ids[0], yaml_file(), [], reuse=True)
+    before.desk.acquire(ids[0], yaml_file(), [], reuse=True)
+    before.desk.acquire(ids[0], yaml_file(), [], reuse=True)
     after = make_manager()
     Reaper(after).recover()
     assert [(view.status, view.position) for view in map(after.session, ids)] == [
@@ -193,9 +193,9 @@ def test_a_restart_keeps_queue_references_and_the_running_lab(
         ("waiting", 1),
         ("waiting", 2),
     ]
-    assert before.lab(ids[0]) == after.lab(ids[0])
-    assert after.lab(ids[0]).ref_count == 2
-    assert after.acquire(ids[0], yaml_file(), [], reuse=True).reused
+    assert before.desk.lab(ids[0]) == after.desk.lab(ids[0])
+    assert after.desk.lab(ids[0]).ref_count == 2
+    assert after.desk.acquire(ids[0], yaml_file(), [], reuse=True).reused
     assert [kind for kind, _ in runner.calls] == ["boot"]
 
 
@@ -216,15 +216,15 @@ def test_a_lab_that_died_with_the_server_is_on_record_as_dead(
     """The host was rebooted: state on disk, nothing running."""
     before = make_manager()
     session_id = before.open_session().session_id
-    before.acquire(session_id, yaml_file(), [], reuse=True)
+    before.desk.acquire(session_id, yaml_file(), [], reuse=True)
     runner.dead[runner.pods.pop()] = "its pod is gone"
     after = make_manager()
     Reaper(after).recover()
     wait_until(lambda: after.workspaces.present() == [], "it is cleaned up")
-    assert not after.lab(session_id).running
+    assert not after.desk.lab(session_id).running
     with after.database.read() as transaction:
         assert transaction.execute(text("SELECT failure FROM labs")).scalar_one() == "died: its pod is gone"
-    assert not after.acquire(session_id, yaml_file(), [], reuse=True).reused
+    assert not after.desk.acquire(session_id, yaml_file(), [], reuse=True).reused
 
 
 @pytest.mark.parametrize("state", ["starting", "stopping"])
@@ -234,7 +234,7 @@ def test_what_was_half_done_is_cleaned_up(
     """A boot or teardown that died with its server frees the slot once it is cleaned up."""
     before = make_manager()
     first, second = before.open_session().session_id, before.open_session().session_id
-    before.acquire(first, yaml_file(), [], reuse=True)
+    before.desk.acquire(first, yaml_file(), [], reuse=True)
     with before.database.write() as transaction:
         transaction.execute(text(f"UPDATE labs SET state = '{state}', running_at = NULL"))
         transaction.execute(text("UPDATE sessions SET state = 'ended' WHERE ticket = 1"))

@@ -44,7 +44,7 @@ def test_an_ended_session_is_gone_with_its_reason(manager: LabManager) -> None:
     """Also for the second DELETE."""
     session_id = manager.open_session().session_id
     manager.end_session(session_id, "its owner ended it")
-    for call in (manager.session, manager.heartbeat, manager.lab, lambda gone: manager.end_session(gone, "again")):
+    for call in (manager.session, manager.heartbeat, manager.desk.lab, lambda gone: manager.end_session(gone, "again")):
         with pytest.raises(SessionNotFound, match="its owner ended it"):
             call(session_id)
 
@@ -60,12 +60,12 @@ def test_the_next_is_promoted_in_the_call_that_ends_a_session_without_lab(manage
 def test_the_head_waits_while_the_lab_before_it_goes_down(manager: LabManager, runner: FakeRunner) -> None:
     """The end of the session is on disk at once; the slot is free only when the lab is."""
     first, second = manager.open_session().session_id, manager.open_session().session_id
-    manager.acquire(first, yaml_file(), [], reuse=True)
+    manager.desk.acquire(first, yaml_file(), [], reuse=True)
     runner.may_stop.clear()
     manager.end_session(first, "test")
     assert positions(manager, [second]) == [("waiting", 0)]
     with pytest.raises(SessionWaiting):
-        manager.lab(second)
+        manager.desk.lab(second)
     runner.may_stop.set()
     wait_until(lambda: manager.session(second).status == "active", "the next is active")
 
@@ -73,7 +73,7 @@ def test_the_head_waits_while_the_lab_before_it_goes_down(manager: LabManager, r
 def test_promotion_happens_when_the_teardown_fails(manager: LabManager, runner: FakeRunner) -> None:
     """A lab that will not go must not stop the queue."""
     first, second = manager.open_session().session_id, manager.open_session().session_id
-    manager.acquire(first, yaml_file(), [], reuse=True)
+    manager.desk.acquire(first, yaml_file(), [], reuse=True)
     runner.stop_fails = True
     manager.end_session(first, "test")
     wait_until(lambda: manager.session(second).status == "active", "the next is active")
