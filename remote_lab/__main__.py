@@ -10,6 +10,8 @@ def main() -> None:
     try:
         from remote_lab.cli import commands
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("remote_lab"):
+            raise
         sys.exit(f"remote-lab needs its server part ({error.name} is missing): pip install 'remote-lab[server]'")
     commands(prog_name="remote-lab")
 

@@ -53,10 +53,18 @@ def _pool(text: str) -> IPv4Network:
     return network
 
 
+def _flag(text: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise ValueError(text)
+    return words[text.lower()]
+
+
 _TEXT = _Kind("some text", str)
 _FOLDER = _Kind("the path of a folder", lambda text: Path(text).expanduser().absolute())
 _SECONDS = _number(0.0, "seconds, 0 or more")
 _DEADLINE = _number(0.1, "seconds, 0.1 or more")
+_FLAG = _Kind("1 or 0", _flag)
 _POOL = _Kind("a private IPv4 network of /24 or larger, such as 198.18.0.0/16", _pool)
 
 
@@ -65,7 +73,9 @@ def _setting(kind: _Kind, default: Any, meaning: str) -> Any:
 
 
 def default_state_dir() -> Path:
-    return Path("~/.local/state/remote-lab").expanduser()
+    """The StateDirectory= of the systemd unit (systemd.exec(5), the first of several), otherwise one of the user."""
+    from_systemd = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return Path(from_systemd) if from_systemd else Path("~/.local/state/remote-lab").expanduser()
 
 
 def default_image_dir() -> Path:
@@ -99,6 +109,7 @@ class Config:
     waiting_seconds: float = _setting(_DEADLINE, 600.0, "silence after which a waiting session ends")
     active_seconds: float = _setting(_DEADLINE, 300.0, "silence after which an active session ends")
     reaper_seconds: float = _setting(_DEADLINE, 5.0, "base interval of the reaper")
+    lease_seconds: float = _setting(_SECONDS, 14400.0, "longest time a session may be active; 0: no limit")
     idle_seconds: float = _setting(_SECONDS, 1800.0, "an unreferenced lab is torn down after this")
     boot_seconds: float = _setting(_DEADLINE, 1800.0, "deadline of a boot")
     teardown_seconds: float = _setting(_DEADLINE, 300.0, "deadline of a teardown")
@@ -106,6 +117,14 @@ class Config:
     max_upload_files: int = _setting(_integer(1, 100_000), 200, "most files in one POST /lab")
     max_waiting: int = _setting(_integer(1, 10_000_000), 10_000, "most sessions in the queue")
     threads: int = _setting(_integer(4, 1024), 32, "requests served at the same time")
+    stream_output: bool = field(
+        default=False,
+        metadata={
+            "kind": _FLAG,
+            "meaning": "what netlab prints goes into the log as it comes",
+            "alias": "NEOPS_NETLAB_STREAM_OUTPUT",
+        },
+    )
 
     @property
     def database(self) -> str:
@@ -114,7 +133,7 @@ class Config:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Config:
-        """Read all settings; an empty variable counts as absent.
+        """Read all settings; an empty variable counts as absent. A few have an alias that other servers read.
 
         `environ` stands in for the process environment. Without it, a `.env` in the working directory fills in what
         the environment does not say.
@@ -126,18 +145,78 @@ class Config:
         known = {PREFIX + item.name.upper(): item for item in fields(cls)}
         values: dict[str, Any] = {}
         for variable, item in known.items():
-            text = environ.get(variable, "").strip()
+            name = variable if environ.get(variable) else item.metadata.get("alias", variable)
+            text = environ.get(name, "").strip()
             if text:
                 kind = cast(_Kind, item.metadata["kind"])
                 try:
                     values[item.name] = kind.parse(text)
                 except ValueError:
-                    raise SettingInvalid(variable, text, kind.expected) from None
+                    raise SettingInvalid(name, text, kind.expected) from None
         return cls(**values)
 
 
-def _process_environment() -> dict[str, str]:
+@dataclass(frozen=True)
+class Setting:
+    """One setting as the environment has it, for people who wonder where a value comes from."""
+
+    variable: str
+    text: str | None
+    """Its value; as it was written when that cannot be used; None when absent and without a default."""
+    source: str
+    """environment, .env or default."""
+    meaning: str
+    problem: str | None
+    """What was expected, when the value cannot be used."""
+
+
+def read_settings() -> list[Setting]:
+    """All settings in the order of `Config`, also when some cannot be used."""
+    sources = {"environment": dict(os.environ), ".env": _dotenv()}
+    default = Config()
+    found = []
+    for item in fields(Config):
+        variable, meaning = PREFIX + item.name.upper(), item.metadata["meaning"]
+        kind = cast(_Kind, item.metadata["kind"])
+        value, source, problem = getattr(default, item.name), "default", None
+        for name, variables in sources.items():
+            # As in `from_environment`: an empty variable of the environment hides what `.env` says.
+            if variable not in variables:
+                continue
+            if text := variables[variable].strip():
+                source = name
+                try:
+                    value = kind.parse(text)
+                except ValueError:
+                    value, problem = text, kind.expected
+            break
+        found.append(Setting(variable, _as_written(value), source, meaning, problem))
+    return found
+
+
+def _as_written(value: Any) -> str | None:
+    match value:
+        case None:
+            return None
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.10g}"
+        case _:
+            return str(value)
+
+
+def unknown_variables() -> list[str]:
+    """The variables that look like settings and are none: typing errors, and what is meant for the client."""
+    known = {PREFIX + item.name.upper() for item in fields(Config)}
+    return sorted(name for name in {**_dotenv(), **os.environ} if name.startswith(PREFIX) and name not in known)
+
+
+def _dotenv() -> dict[str, str]:
     from dotenv import dotenv_values
 
-    from_file = {key: value for key, value in dotenv_values(".env").items() if value is not None}
-    return {**from_file, **os.environ}
+    return {key: value for key, value in dotenv_values(".env").items() if value is not None}
+
+
+def _process_environment() -> dict[str, str]:
+    return {**_dotenv(), **os.environ}

@@ -7,6 +7,7 @@ The domain knows no HTTP: `remote_lab.web.errors` maps a code to a status. A cod
     |   |-- SessionNotFound         session_not_found
     |   |-- SessionWaiting          session_waiting
     |   |-- NoActiveSession         no_active_session
+    |   |-- LeaseTooLong            lease_too_long
     |   `-- QueueFull               queue_full
     |-- LabError
     |   |-- LabNotFound             lab_not_found
@@ -15,8 +16,10 @@ The domain knows no HTTP: `remote_lab.web.errors` maps a code to a status. A cod
     |   |-- LabBootFailed           lab_boot_failed
     |   |-- LabBootCancelled        lab_boot_cancelled
     |   |-- LabTeardownFailed       lab_teardown_failed
+    |   |-- LabNotRunning           lab_not_running
     |   `-- TooManyHeldRequests     server_busy
     |-- UploadError
+    |   |-- UploadMalformed         upload_malformed
     |   |-- TopologyNameInvalid     topology_name_invalid
     |   |-- TopologyMalformed       topology_malformed
     |   |-- UploadEmpty             upload_empty
@@ -27,6 +30,7 @@ The domain knows no HTTP: `remote_lab.web.errors` maps a code to a status. A cod
     |-- ServerUnhealthy             server_unhealthy
     `-- HostError                   (the server does not start)
         |-- SettingInvalid          setting_invalid
+        |-- LogConfigInvalid        log_config_invalid
         |-- InstanceRunning         instance_running
         |-- DatabaseUnusable        database_unusable
         |-- ProviderUnavailable     provider_unavailable
@@ -59,6 +63,8 @@ class SessionNotFound(SessionError):
     code = "session_not_found"
 
     def __init__(self, session_id: str, ended_at: datetime | None = None, reason: str | None = None) -> None:
+        self.ended_at = ended_at
+        self.reason = reason
         if ended_at is None:
             message = f"No session {session_id!r}. Open a new one with POST /session."
         else:
@@ -85,6 +91,15 @@ class NoActiveSession(SessionError):
 
     def __init__(self) -> None:
         super().__init__("No session is active or waiting.")
+
+
+class LeaseTooLong(SessionError):
+    """A session was to be active for longer than the server allows."""
+
+    code = "lease_too_long"
+
+    def __init__(self, lease_seconds: float, max_seconds: float) -> None:
+        super().__init__(f"A lease of {lease_seconds:g} s is too long: at most {max_seconds:.0f} s are possible now.")
 
 
 class QueueFull(SessionError):
@@ -161,17 +176,35 @@ class LabTeardownFailed(LabError):
     code = "lab_teardown_failed"
 
 
+class LabNotRunning(LabError):
+    """An operator's netlab command is for a lab of which nothing runs on this host."""
+
+    code = "lab_not_running"
+
+    def __init__(self, lab_id: str, why: str) -> None:
+        super().__init__(f"Lab {lab_id} does not run: {why}.")
+
+
 class TooManyHeldRequests(LabError):
     """So many requests wait for boots that one more would starve the rest of the server."""
 
     code = "server_busy"
 
     def __init__(self, held: int) -> None:
-        super().__init__(f"{held} requests are already waiting for labs. Try again in a few seconds.")
+        super().__init__(f"{held} such requests are already waiting. Try again in a few seconds.")
 
 
 class UploadError(RemoteLabError):
     """What was uploaded cannot become a lab."""
+
+
+class UploadMalformed(UploadError):
+    """The upload is not a form that can be read."""
+
+    code = "upload_malformed"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The upload cannot be read: {why}. Send multipart/form-data, as curl -F does.")
 
 
 class TopologyNameInvalid(UploadError):
@@ -251,6 +284,15 @@ class SettingInvalid(HostError):
 
     def __init__(self, variable: str, value: str, expected: str) -> None:
         super().__init__(f"{variable}={value!r} cannot be used: expected {expected}.")
+
+
+class LogConfigInvalid(HostError):
+    """The file given with --log-config cannot be used."""
+
+    code = "log_config_invalid"
+
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(f"The log configuration {source!r} cannot be used: {why}. docs/operations.rst has an example.")
 
 
 class InstanceRunning(HostError):

@@ -15,12 +15,13 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from types import FrameType
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import yaml
 from flask import Flask
 from gunicorn.app.base import BaseApplication
-from gunicorn.workers.gthread import ThreadWorker
 
 from remote_lab import __version__
 from remote_lab.app import create_app, create_runner
@@ -29,9 +30,10 @@ from remote_lab.core.db import Database
 from remote_lab.core.instance import Instance
 from remote_lab.core.manager import LabManager
 from remote_lab.core.reaper import Reaper
-from remote_lab.errors import InstanceRunning
-from remote_lab.logs import logging_config
+from remote_lab.errors import InstanceRunning, LogConfigInvalid
+from remote_lab.logs import check_logging_config, logging_config
 from remote_lab.netlab.runner import Runner
+from remote_lab.worker import Log, Worker
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +42,22 @@ WORKER_SILENCE_SECONDS = 120
 STOPPING = "the server is stopping"
 
 
-def serve(config: Config, host: str, port: int, log_level: str = "INFO") -> None:
-    """Serve until SIGTERM or SIGINT; raises a HostError, before the host is touched, when that cannot work."""
-    logging_settings = logging_config(log_level)
-    logging.config.dictConfig(logging_settings)
+def serve(
+    config: Config,
+    host: str,
+    port: int,
+    log_level: str = "INFO",
+    log_config: Path | None = None,
+    debug: bool = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT; raises a HostError, before the host is touched, when that cannot work.
+
+    `log_config` is a YAML file for `logging.config` and takes the place of `log_level`. `debug` logs everything, and
+    what netlab prints as it comes.
+    """
+    set_up_logging("DEBUG" if debug else log_level, log_config)
+    if debug:
+        config = replace(config, stream_output=True)
     arbiter = os.getpid()
     runner = create_runner(config)
     instance = Instance(config.state_dir)
@@ -54,11 +68,29 @@ def serve(config: Config, host: str, port: int, log_level: str = "INFO") -> None
             provider = runner.prepare()
             Database(config.database).upgrade()
         log.info("Remote Lab Manager %s on http://%s:%d, labs by %s", __version__, host, port, provider)
-        Server(config, runner, instance, listener, logging_settings).run()
+        Server(config, runner, instance, listener).run()
     finally:
         if os.getpid() == arbiter:  # the forked worker leaves through here as well
             runner.shutdown()
             instance.give_back()
+
+
+def set_up_logging(level: str, log_config: Path | None) -> None:
+    """Log as the YAML file says, or everything from a level on to stderr; LogConfigInvalid with the reason."""
+    if log_config is None:
+        logging.config.dictConfig(logging_config(level))
+        return
+    source = str(log_config)
+    try:
+        settings = check_logging_config(source, yaml.safe_load(log_config.read_bytes()))
+        logging.config.dictConfig(settings)
+    except OSError as error:
+        raise LogConfigInvalid(source, f"{error.strerror} ({error.filename})") from error
+    except yaml.YAMLError as error:
+        raise LogConfigInvalid(source, f"it is not YAML: {' '.join(str(error).split())}") from error
+    except (ValueError, TypeError, AttributeError, ImportError) as error:
+        reasons = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        raise LogConfigInvalid(source, reasons) from error
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -103,33 +135,15 @@ class Service:
         self._manager.database.dispose()
         self._held.close()
 
+    def announce_end(self) -> None:
+        """The worker is about to end: whoever waits for a boot is told."""
+        self.stopping.set()
+
     def _stop(self) -> None:
         self.stopping.wait()
+        self._manager.database.changes.close()
         self._reaper.stop()
         self._manager.boots.end_all(STOPPING, GRACEFUL_SECONDS)
-
-
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's threaded worker; a signal that ends it also ends boots, and SIGINT is as orderly as SIGTERM."""
-
-    service: Service | None = None
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._announce_end()
-        super().handle_exit(sig, frame)
-
-    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
-        self.handle_exit(sig, frame)
-
-    def is_parent_alive(self) -> bool:
-        alive = bool(super().is_parent_alive())
-        if not alive:
-            self._announce_end()
-        return alive
-
-    def _announce_end(self) -> None:
-        if self.service is not None:
-            self.service.stopping.set()
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -141,7 +155,6 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         runner: Runner,
         instance: Instance,
         listener: socket.socket,
-        logging_settings: dict[str, Any],
     ) -> None:
         self._config = config
         self._runner = runner
@@ -153,7 +166,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "threads": config.threads,
             "graceful_timeout": GRACEFUL_SECONDS,
             "timeout": WORKER_SILENCE_SECONDS,
-            "logconfig_dict": logging_settings,
+            "logger_class": Log,
             "proc_name": "remote-lab",
             "post_worker_init": self._worker_began,
             "worker_exit": self._worker_ends,

@@ -46,7 +46,13 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.settings = {"STATE_DIR": state_dir, **settings}
         self.log = state_dir.parent / f"{state_dir.name}.log"
+        self.options = ("--log-level", "DEBUG")
         self.process: subprocess.Popen[bytes] | None = None
+
+    def with_options(self, *options: str) -> Server:
+        """The same server, started with these options of `serve` behind its port."""
+        self.options = options
+        return self
 
     @property
     def environment(self) -> dict[str, str]:
@@ -58,7 +64,7 @@ class Server:
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the process and wait for nothing."""
-        command = [sys.executable, "-m", "remote_lab", "serve", "--port", str(self.port), "--log-level", "DEBUG"]
+        command = [sys.executable, "-m", "remote_lab", "serve", "--port", str(self.port), *self.options]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment, start_new_session=True
@@ -67,7 +73,13 @@ class Server:
 
     def start(self) -> Server:
         """Start the process and wait until it answers."""
-        process = self.spawn()
+        self.spawn()
+        return self.wait_until_it_answers()
+
+    def wait_until_it_answers(self) -> Server:
+        """Wait until the server is well; fail with its log when it has ended."""
+        process = self.process
+        assert process is not None
 
         def answers() -> bool:
             assert process.poll() is None, f"the server ended with {process.returncode}:\n{self.log.read_text()}"

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session as Transaction
 
+from remote_lab import logs
 from remote_lab.core import labs
 from remote_lab.core.db import Database, after_commit, on_failure
 from remote_lab.core.models import Lab
@@ -44,8 +45,10 @@ class LabRunner(Protocol):
 class Job:
     """A boot or a teardown that is under way."""
 
-    def __init__(self, place: LabPlace, session_id: str) -> None:
+    def __init__(self, place: LabPlace, session_id: str, changed: Callable[[], None]) -> None:
         self.place = place
+        self.phase: str | None = None
+        self._changed = changed
         self.session_id = session_id
         self.log = logging.LoggerAdapter(log, {"session_id": session_id, "topology": place.topology})
         self.cancel = threading.Event()
@@ -63,9 +66,11 @@ class Job:
             raise LabBootFailed(self.failure.phase, self.failure.reason, self.failure.log_tail)
         raise LabBootCancelled(self.cancel_reason)
 
-    def log_phase(self, phase: str) -> None:
-        """Say how far a boot is."""
+    def enter(self, phase: str) -> None:
+        """A boot has reached this step."""
+        self.phase = phase
         self.log.info("Boot: %s", phase)
+        self._changed()
 
     def end(self, reason: str) -> None:
         """Ask the boot to end; the first reason given is the one its waiters are told."""
@@ -139,12 +144,17 @@ class Boots:
             job.done.wait(max(0.0, deadline - time.monotonic()))
 
     def _claim(self, transaction: Transaction, lab: Lab, run: Callable[[Job], None]) -> Job:
-        job = Job(self.place(lab), lab.session_id)
+        job = Job(self.place(lab), lab.session_id, self._database.changes.happened)
         with self._lock:
             self._jobs[lab.id] = job
             if self._stopping is not None:
                 job.end(self._stopping)
-        thread = threading.Thread(target=run, args=(job,), name=f"{run.__name__}-{lab.id}", daemon=True)
+
+        def begin() -> None:
+            logs.concerns(job.session_id, job.place.topology)
+            run(job)
+
+        thread = threading.Thread(target=begin, name=f"{run.__name__}-{lab.id}", daemon=True)
         after_commit(transaction, thread.start)
         on_failure(transaction, lambda: self._forget(lab.id))
         return job
@@ -161,7 +171,7 @@ class Boots:
         failure: str | None = None
         try:
             try:
-                booted = self._runner.boot(place, cancel=job.cancel, report_phase=job.log_phase)
+                booted = self._runner.boot(place, cancel=job.cancel, report_phase=job.enter)
                 devices = [{"name": device.name, "raw": device.raw} for device in booted]
             except LabBootCancelled:
                 failure = f"the boot was ended: {job.cancel_reason}"
@@ -179,7 +189,7 @@ class Boots:
                 return
             if devices is not None:
                 failure = self._stop(job)
-            self._record_gone(place, failure, boot_failed=job.failure is not None)
+            self._record_gone(place, failure, job.failure)
         except Exception as error:
             job.log.exception("The end of the boot could not be recorded; the reaper tries again")
             job.failure = LabBootFailed("record", f"{type(error).__name__}, see the server's log")
@@ -190,7 +200,7 @@ class Boots:
         started = time.monotonic()
         try:
             failure = self._stop(job)
-            self._record_gone(job.place, failure, boot_failed=False)
+            self._record_gone(job.place, failure, None)
             job.log.info("The lab is down after %.1f s", time.monotonic() - started)
         except Exception:
             job.log.exception("The teardown could not be recorded; the reaper tries again")
@@ -217,12 +227,14 @@ class Boots:
                 self._forget(place.lab_id)
             return moved
 
-    def _record_gone(self, place: LabPlace, failure: str | None, boot_failed: bool) -> None:
+    def _record_gone(self, place: LabPlace, failure: str | None, boot_failure: LabBootFailed | None) -> None:
         """A lab that somebody is taking down has stopped; one that nobody is has failed on its own."""
-        self._workspaces.discard(place.lab_id, keep_log=boot_failed)
+        self._workspaces.discard(place.lab_id, keep_log=boot_failure is not None)
         ended: dict[str, Any] = {"ended_at": datetime.now(UTC), "devices": None}
         if failure is not None:
             ended["failure"] = failure
+        if boot_failure is not None:
+            ended["phase"] = boot_failure.phase
         with self._database.write() as transaction:
             if not labs.move(transaction, place.lab_id, LabState.STOPPING, LabState.STOPPED, **ended):
                 labs.move(transaction, place.lab_id, LabState.STARTING, LabState.FAILED, **ended)

@@ -22,6 +22,7 @@ from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session as Transaction
 
+from remote_lab.core.waiting import Changes
 from remote_lab.errors import DatabaseUnusable
 
 BUSY_TIMEOUT_MILLISECONDS = 30_000
@@ -41,7 +42,10 @@ def on_failure(transaction: Transaction, undo: Callable[[], object]) -> None:
 
 
 class Database:
-    """One engine and its two kinds of transactions; safe to use from many threads."""
+    """One engine and its two kinds of transactions; safe to use from many threads.
+
+    `changes` counts the write transactions, for those who wait for one.
+    """
 
     def __init__(self, url: str) -> None:
         """Take an SQLAlchemy URL; nothing is opened before the first transaction."""
@@ -52,6 +56,7 @@ class Database:
         if self.url.get_backend_name() != "sqlite" or self.url.database in (None, "", ":memory:"):
             raise DatabaseUnusable(_URL_EXPECTED.format(url))
         self._write_lock = threading.Lock()
+        self.changes = Changes()
         self._engine = create_engine(self.url, pool_size=8, max_overflow=-1)
         event.listen(self._engine, "connect", _prepare_connection)
         event.listen(self._engine, "begin", _begin)
@@ -80,6 +85,7 @@ class Database:
                 raise
         for action in transaction.info.get(_AFTER_COMMIT, ()):
             action()
+        self.changes.happened()
 
     def upgrade(self) -> None:
         """Bring the schema to this version's with the shipped migrations; DatabaseUnusable when that cannot be done."""

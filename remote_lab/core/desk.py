@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from sqlalchemy.orm import Session as Transaction
+
 from remote_lab.config import Config
-from remote_lab.core import labs, sessions
+from remote_lab.core import estimates, labs, sessions
 from remote_lab.core.boots import Boots, Job, LabRunner
 from remote_lab.core.db import Database, after_commit
 from remote_lab.core.labs import Decision
 from remote_lab.core.liveness import Liveness
 from remote_lab.core.models import Lab
-from remote_lab.core.views import Acquired, Devices, LabView
+from remote_lab.core.views import Acquired, BootLog, Devices, LabView
+from remote_lab.core.waiting import Room
 from remote_lab.core.workspace import Upload, UploadedFile, Workspaces
-from remote_lab.errors import LabBootCancelled, LabBusy, LabInUse, LabNotFound, TooManyHeldRequests
+from remote_lab.errors import LabBootCancelled, LabBusy, LabInUse, LabNotFound, RemoteLabError, TooManyHeldRequests
+from remote_lab.netlab.runner import read_log_tail
 from remote_lab.states import LabState
 
 log = logging.getLogger(__name__)
+
+NO_ROOM_SECONDS = 1
+STATUS_SECONDS = 5.0
+"""How old netlab's word on a lab may be: asking it starts a process."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The lab that an acquire has a reference to."""
+
+    reused: bool
+    job: Job | None
+    """Its boot, while that is under way."""
+    devices: Devices
+    """When it runs already."""
 
 
 class LabDesk:
@@ -40,8 +59,10 @@ class LabDesk:
         self.workspaces = workspaces
         self.boots = boots
         self.used = Liveness()
-        self._max_held = max(1, config.threads * 3 // 4)
-        self._held = threading.BoundedSemaphore(self._max_held)
+        self._statuses: dict[str, tuple[float, str]] = {}
+        self.acquires = Room(max(1, config.threads // 2))
+        self.waits = Room(max(1, config.threads // 4))
+        self.streams = Room(max(1, config.threads // 8))
 
     def acquire(
         self, session_id: str, topology: UploadedFile, extra_files: list[UploadedFile], reuse: bool
@@ -51,20 +72,58 @@ class LabDesk:
         Returns when the devices are there. Raises an UploadError, LabBusy, LabBootFailed, LabBootCancelled,
         TooManyHeldRequests, and SessionNotFound when the session ends meanwhile.
         """
-        with self._holding():
+        with self.acquires.place():
             upload = self.workspaces.store(topology, extra_files)
             try:
-                while True:
-                    decision, lab, job = self._decide(session_id, upload, reuse)
-                    if decision is Decision.ATTACH and not self._found_dead(lab):
-                        self.used.touch(lab.id)
-                        return Acquired(reused=True, devices=lab.devices or [])
-                    if job is not None and decision in (Decision.BOOT, Decision.JOIN):
-                        return Acquired(reused=decision is Decision.JOIN, devices=self._boot_result(session_id, job))
-                    if job is not None:
-                        job.done.wait()
+                while not isinstance(step := self._step(session_id, upload, reuse), Settled):
+                    step.done.wait()
             finally:
                 self.workspaces.release(upload)
+            return Acquired(step.reused, step.devices if step.job is None else self._boot_result(session_id, step.job))
+
+    def acquire_without_waiting(
+        self, session_id: str, topology: UploadedFile, extra_files: list[UploadedFile], reuse: bool
+    ) -> Acquired | None:
+        """The same, but returns None as soon as the lab is on its way; `lab()` shows how far it is.
+
+        Raises an UploadError, LabBusy and SessionNotFound.
+        """
+        upload = self.workspaces.store(topology, extra_files)
+        step: Settled | Job | None = None
+        try:
+            step = self._step(session_id, upload, reuse)
+        finally:
+            if not isinstance(step, Job):
+                self.workspaces.release(upload)
+        if isinstance(step, Settled):
+            return Acquired(step.reused, step.devices) if step.job is None else None
+        waiting = threading.Thread(target=self._go_on, args=(step, session_id, upload, reuse), daemon=True)
+        waiting.start()
+        return None
+
+    def _go_on(self, job: Job, session_id: str, upload: Upload, reuse: bool) -> None:
+        """Go on deciding for somebody who does not wait, until the lab is on its way."""
+        step: Settled | Job = job
+        try:
+            while isinstance(step, Job):
+                step.done.wait()
+                step = self._step(session_id, upload, reuse)
+        except RemoteLabError as error:
+            log.warning("Nobody hears it: %s", error, extra={"session_id": session_id, "topology": upload.topology})
+        finally:
+            self.workspaces.release(upload)
+
+    def _step(self, session_id: str, upload: Upload, reuse: bool) -> Settled | Job:
+        """Decide once; returns the lab that was settled on, or a job to wait for before deciding again."""
+        decision, lab, job = self._decide(session_id, upload, reuse)
+        if decision is Decision.ATTACH:
+            if why := self.runner.vanished(self.boots.place(lab)):
+                return self.take_down_dead(lab.id, why) or self._step(session_id, upload, reuse)
+            self.used.touch(lab.id)
+            return Settled(reused=True, job=None, devices=lab.devices or [])
+        if job is None:
+            raise AssertionError(f"{decision.name} has no job")
+        return job if decision in (Decision.WAIT, Decision.REPLACE) else Settled(decision is Decision.JOIN, job, [])
 
     def running_labs(self) -> list[str]:
         """The topologies of all labs that are up."""
@@ -74,12 +133,79 @@ class LabDesk:
     def lab(self, session_id: str) -> LabView:
         """The session's lab, also when it has none; SessionNotFound or SessionWaiting."""
         with self.database.read() as transaction:
-            lab = labs.of_session(transaction, sessions.get_active(transaction, session_id))
-            if lab is None or lab.state != LabState.RUNNING:
-                return LabView(running=False, topology=None, ref_count=0, devices=[], netlab_status=None)
+            lab = labs.last_of_session(transaction, sessions.get_active(transaction, session_id))
+            if lab is None or lab.state == LabState.STOPPED:
+                return LabView(running=False)
             ref_count = labs.ref_count(transaction, lab)
-        status = self.runner.status(self.boots.place(lab))
-        return LabView(True, lab.topology, ref_count, lab.devices or [], status)
+            eta_seconds = self._boot_eta(transaction, lab)
+        state = LabState(lab.state)
+        if state == LabState.RUNNING:
+            return LabView(True, lab.topology, ref_count, lab.devices or [], self._netlab_status(lab), state)
+        job = self.boots.find(lab.id)
+        return LabView(
+            running=False,
+            topology=lab.topology,
+            ref_count=ref_count,
+            state=state,
+            phase=job.phase if job is not None else lab.phase,
+            failure=lab.failure,
+            log_tail=None if state == LabState.STOPPING else read_log_tail(self.workspaces.log(lab.id)),
+            eta_seconds=eta_seconds,
+        )
+
+    def wait_for_lab(self, session_id: str, seconds: float) -> LabView:
+        """The same when its state or phase has changed, or the seconds are over, whichever is first.
+
+        At once, with `retry_after_seconds`, when there is no room to hold the request.
+        """
+        try:
+            with self.waits.place():
+                first = self._progress(session_id)
+                self.database.changes.watch(lambda: self._progress(session_id), lambda now: now != first, seconds)
+        except TooManyHeldRequests:
+            return replace(self.lab(session_id), retry_after_seconds=NO_ROOM_SECONDS)
+        return self.lab(session_id)
+
+    def boot_log(self, session_id: str) -> BootLog:
+        """The boot log of the session's lab, of the failed one when that was the last; LabNotFound."""
+        with self.database.read() as transaction:
+            lab = labs.last_of_session(transaction, sessions.get_active(transaction, session_id))
+        if lab is None or not self.workspaces.log(lab.id).exists():
+            raise LabNotFound
+        return BootLog(lab.id, self.workspaces.log(lab.id))
+
+    def boot_progress(self, lab_id: str) -> tuple[str, str | None]:
+        """The state of a lab, and the phase of its boot while that is under way."""
+        with self.database.read() as transaction:
+            lab = transaction.get(Lab, lab_id)
+        if lab is None or lab.state != LabState.STARTING:
+            return "gone" if lab is None else lab.state, None
+        job = self.boots.find(lab_id)
+        return lab.state, (job.phase if job is not None else None) or "claimed"
+
+    def _progress(self, session_id: str) -> tuple[str, str | None, str | None]:
+        with self.database.read() as transaction:
+            lab = labs.last_of_session(transaction, sessions.get_active(transaction, session_id))
+        if lab is None:
+            return "", None, None
+        job = self.boots.find(lab.id)
+        return lab.id, lab.state, job.phase if job is not None else None
+
+    def _boot_eta(self, transaction: Transaction, lab: Lab) -> float | None:
+        if lab.state != LabState.STARTING:
+            return None
+        usual = estimates.boot_seconds(transaction, lab.identity)
+        if usual is None:
+            return None
+        return max(0.0, usual - (datetime.now(UTC) - lab.created_at).total_seconds())
+
+    def _netlab_status(self, lab: Lab) -> str:
+        now = time.monotonic()
+        recent = {lab_id: said for lab_id, said in self._statuses.items() if now - said[0] < STATUS_SECONDS}
+        if lab.id not in recent:
+            recent[lab.id] = (now, self.runner.status(self.boots.place(lab)))
+        self._statuses = recent
+        return recent[lab.id][1]
 
     def devices(self, session_id: str) -> Devices:
         """The devices of the session's running lab; LabNotFound when it has none."""
@@ -144,22 +270,16 @@ class LabDesk:
                 sessions.get_active(transaction, session_id)
             raise
 
-    def _found_dead(self, lab: Lab) -> bool:
-        """Whether a lab that should be running has died; if so it is on its way down."""
-        why = self.runner.vanished(self.boots.place(lab))
-        if why is not None:
-            self.take_down_dead(lab.id, why)
-        return why is not None
-
-    def take_down_dead(self, lab_id: str, why: str) -> None:
-        """Clean up after a running lab that was found dead, and record why."""
+    def take_down_dead(self, lab_id: str, why: str) -> Job | None:
+        """Clean up after a running lab that was found dead, and record why; None when that is over already."""
         with self.database.write() as transaction:
             lab = transaction.get(Lab, lab_id)
-            if lab is not None and lab.state == LabState.RUNNING:
-                log.error("Lab %s died: %s", lab.topology, why, extra={"session_id": lab.session_id})
-                lab.failure = f"died: {why}"
-                transaction.flush()
-                self.boots.take_down(transaction, lab, why)
+            if lab is None or lab.state != LabState.RUNNING:
+                return self.boots.find(lab_id)
+            log.error("The lab died: %s", why, extra={"session_id": lab.session_id, "topology": lab.topology})
+            lab.failure = f"died: {why}"
+            transaction.flush()
+            return self.boots.take_down(transaction, lab, why)
 
     def take_down_idle(self, lab_id: str, why: str) -> None:
         """Take a running lab down if it is still unreferenced."""
@@ -174,13 +294,3 @@ class LabDesk:
             lab = transaction.get(Lab, lab_id)
             if lab is not None and lab.state in (LabState.STARTING, LabState.STOPPING):
                 self.boots.take_down(transaction, lab, "its boot or teardown was cut off")
-
-    @contextmanager
-    def _holding(self) -> Iterator[None]:
-        """Hold a request for as long as a lab takes, if that leaves threads for everybody else."""
-        if not self._held.acquire(blocking=False):
-            raise TooManyHeldRequests(self._max_held)
-        try:
-            yield
-        finally:
-            self._held.release()

@@ -8,10 +8,12 @@ they go with their process, however it ends.
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,6 +26,8 @@ from remote_lab import __version__
 from remote_lab.errors import InstanceRunning, SettingInvalid
 
 WORKER_WAIT_SECONDS = 30.0
+LOOK_SECONDS = 0.5
+"""More than enough for somebody who only looks to let go of a lock."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,38 @@ class Holder:
         return cls(os.getpid(), getpass.getuser(), socket.gethostname(), address, __version__, now)
 
 
+def find_holder(state_dir: Path) -> Holder | None:
+    """The server that has a state folder; None when none has it. Nothing is created.
+
+    InstanceRunning when somebody has it who has not said who it is, SettingInvalid when this user may not look.
+    """
+    try:
+        lock = os.open(state_dir / "server.lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        raise SettingInvalid("REMOTE_LAB_STATE_DIR", str(state_dir), "a folder that this user can read") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        deadline = time.monotonic() + LOOK_SECONDS
+        while (holder := _read_holder(state_dir)) is None:  # it takes the lock first, then says who it is
+            if time.monotonic() > deadline:
+                raise InstanceRunning(f"A server that has not said who it is has {state_dir}. Try again.") from None
+            time.sleep(LOOK_SECONDS / 10)
+        return holder
+    finally:
+        os.close(lock)
+    return None
+
+
+def _read_holder(state_dir: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads((state_dir / "server.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 class Instance:
     """The locks of one state folder; SettingInvalid when this user cannot have it."""
 
@@ -62,7 +98,7 @@ class Instance:
     def take(self, address: str) -> None:
         """Be the server of this state folder until `give_back()`; InstanceRunning says who is it already."""
         try:
-            self._server_lock.acquire(timeout=0)
+            self._server_lock.acquire(timeout=LOOK_SECONDS)
         except Timeout:
             raise InstanceRunning(self._sentence()) from None
         self._metadata.write_text(json.dumps(asdict(Holder.this_process(address)), indent=1) + "\n")
@@ -92,9 +128,8 @@ class Instance:
             lock.release()
 
     def _sentence(self) -> str:
-        try:
-            holder = Holder(**json.loads(self._metadata.read_text()))
-        except (OSError, ValueError, TypeError):
+        holder = _read_holder(self._state_dir)
+        if holder is None:
             return f"Another server uses {self._state_dir}. Set REMOTE_LAB_STATE_DIR to run a second one."
         return (
             f"Another server uses {self._state_dir}: pid {holder.pid} of {holder.user} on {holder.host}, "

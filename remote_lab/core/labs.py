@@ -58,6 +58,14 @@ def of_session(transaction: Transaction, session: Session) -> Lab | None:
     return None if lab is None or lab.state == LabState.STOPPING else lab
 
 
+def last_of_session(transaction: Transaction, session: Session) -> Lab | None:
+    """The lab that holds the session's slot, else the last one it had; None when it never had one."""
+    if session.slot is not None and (lab := in_slot(transaction, session.slot)) is not None:
+        return lab
+    last = select(Lab).where(Lab.session_id == session.id).order_by(Lab.created_at.desc()).limit(1)
+    return transaction.scalar(last)
+
+
 def live(transaction: Transaction) -> Sequence[Lab]:
     """All labs that hold a slot."""
     return transaction.scalars(select(Lab).where(Lab.state.in_(LIVE_LAB_STATES)).order_by(Lab.slot)).all()

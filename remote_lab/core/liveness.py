@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 
 
 class Liveness:
@@ -20,15 +22,29 @@ class Liveness:
         self._lock = threading.Lock()
         self._start = clock()
         self._seen: dict[str, float] = {}
+        self._present: Counter[str] = Counter()
 
     def touch(self, key: str) -> None:
         """The key is alive now."""
         with self._lock:
             self._seen[key] = self._clock()
 
-    def silence_seconds(self, key: str) -> float:
-        """Seconds since the key was last seen."""
+    @contextmanager
+    def present(self, key: str) -> Iterator[None]:
+        """The key is alive for the length of a block: an operation is in flight for it."""
         with self._lock:
+            self._present[key] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._present[key] -= 1
+
+    def silence_seconds(self, key: str) -> float:
+        """Seconds since the key was last seen; 0 while it is present."""
+        with self._lock:
+            if self._present[key]:
+                return 0.0
             return self._clock() - self._seen.get(key, self._start)
 
     def now(self) -> float:
@@ -39,3 +55,4 @@ class Liveness:
         """Forget all keys but these and those seen at `seen_before` or later, who may be too new to be in `keys`."""
         with self._lock:
             self._seen = {key: seen for key, seen in self._seen.items() if key in keys or seen >= seen_before}
+            self._present = +self._present

@@ -6,27 +6,40 @@ These two are the edge of the core: they open the transactions, wait for jobs ou
 from __future__ import annotations
 
 import logging
+import math
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.config import Config
-from remote_lab.core import labs, sessions
+from remote_lab.core import estimates, labs, sessions
 from remote_lab.core.boots import Boots, Job, LabRunner
 from remote_lab.core.db import Database
 from remote_lab.core.desk import LabDesk
 from remote_lab.core.liveness import Liveness
 from remote_lab.core.models import Session
-from remote_lab.core.views import HealthView, SessionView
-from remote_lab.core.workspace import Workspaces
+from remote_lab.core.sessions import Wish
+from remote_lab.core.views import HealthView, Holder, SessionView
+from remote_lab.core.workspace import Workspaces, storage_problem
 from remote_lab.errors import (
     NoActiveSession,
     ServerUnhealthy,
+    TooManyHeldRequests,
 )
+from remote_lab.states import SessionState
 
 log = logging.getLogger(__name__)
+
+NO_WISH = Wish()
+POLL_SECONDS = 5.0
+MAX_POLL_SECONDS = 30.0
+HELD_IN_FRONT = 4
+"""How many waiting sessions may be held until it is their turn; those behind them are told when to ask again."""
 
 
 class LabManager:
@@ -42,21 +55,54 @@ class LabManager:
         self._started = time.monotonic()
         self.sessions_seen = Liveness()
 
-    def open_session(self) -> SessionView:
-        """Put a new session in the queue and promote it at once when a slot is free; QueueFull."""
-        now = datetime.now(UTC)
+    def open_session(self, wish: Wish = NO_WISH) -> SessionView:
+        """Put a new session in the queue and promote it at once when a slot is free; QueueFull, LeaseTooLong."""
+        if wish.lease_seconds is not None:
+            sessions.check_lease(wish.lease_seconds, self.config.lease_seconds)
         with self.database.write() as transaction:
-            session = sessions.enqueue(transaction, self.config.max_waiting, now)
+            session = sessions.enqueue(transaction, wish, self.config.max_waiting, datetime.now(UTC))
             self.sessions_seen.touch(session.id)
             position = sessions.position(transaction, session)
             log.info("Created session at position %d", position, extra={"session_id": session.id})
             self._admit(transaction)
-            return _view(transaction, session)
+            return self._view(transaction, session)
 
     def session(self, session_id: str) -> SessionView:
         """Where a session is in the queue; SessionNotFound."""
         with self.database.read() as transaction:
-            return _view(transaction, sessions.get(transaction, session_id))
+            return self._view(transaction, sessions.get(transaction, session_id))
+
+    def wait_for_session(self, session_id: str, seconds: float) -> SessionView:
+        """The same at once when it is active, else when its place has changed or the seconds are over.
+
+        At once, with `retry_after_seconds`, when it is too far behind to be held or there is no room to.
+        """
+        first = self.session(session_id)
+        if first.status == SessionState.ACTIVE or not seconds or first.position >= self.config.slots + HELD_IN_FRONT:
+            return self._to_poll(first)
+        try:
+            with self.desk.waits.place(), self.sessions_seen.present(session_id):
+                return self.database.changes.watch(
+                    lambda: self.session(session_id),
+                    lambda now: (now.status, now.position) != (first.status, first.position),
+                    seconds,
+                )
+        except TooManyHeldRequests:
+            return self._to_poll(first)
+
+    def _to_poll(self, view: SessionView) -> SessionView:
+        if view.status == SessionState.ACTIVE:
+            return view
+        usual = POLL_SECONDS if view.eta_seconds is None else view.eta_seconds / 4
+        longest = max(1.0, min(MAX_POLL_SECONDS, self.config.waiting_seconds / 3))
+        return replace(view, retry_after_seconds=math.ceil(min(max(usual, 1.0), longest)))
+
+    def extend_session(self, session_id: str, lease_seconds: float) -> SessionView:
+        """Let an active session go on for so long from now; LeaseTooLong, SessionNotFound, SessionWaiting."""
+        with self.database.write() as transaction:
+            limit = self.config.lease_seconds
+            session = sessions.extend(transaction, session_id, lease_seconds, limit, datetime.now(UTC))
+            return self._view(transaction, session)
 
     def active_session(self) -> SessionView:
         """The head of the queue; NoActiveSession when it is empty."""
@@ -64,12 +110,13 @@ class LabManager:
             session = sessions.head(transaction)
             if session is None:
                 raise NoActiveSession
-            return _view(transaction, session)
+            return self._view(transaction, session)
 
-    def require_active(self, session_id: str) -> None:
-        """Raise SessionNotFound or SessionWaiting unless the session may use labs now."""
+    def require_active(self, session_id: str) -> str | None:
+        """Raise SessionNotFound or SessionWaiting unless the session may use labs now; returns its lab's topology."""
         with self.database.read() as transaction:
-            sessions.get_active(transaction, session_id)
+            lab = labs.of_session(transaction, sessions.get_active(transaction, session_id))
+            return None if lab is None else lab.topology
 
     def touch(self, session_id: str) -> None:
         """The session's owner is alive."""
@@ -96,17 +143,19 @@ class LabManager:
         log.info("Session ended: %s", reason, extra={"session_id": session_id})
 
     def check_database(self) -> None:
-        """Raise ServerUnhealthy when the database does not answer."""
-        try:
+        """Raise ServerUnhealthy when the database does not answer, or its disk takes nothing more."""
+        with _answering():
             self.database.check()
-        except SQLAlchemyError as error:
-            raise ServerUnhealthy("The database does not answer, see the server's log.") from error
+        if (problem := storage_problem(self.config.state_dir)) is not None:
+            raise ServerUnhealthy(problem)
 
     def health(self) -> HealthView:
-        """Uptime and the length of the queue, active sessions included."""
-        with self.database.read() as transaction:
+        """Uptime, the length of the queue, active sessions included, and all labs; ServerUnhealthy when unknown."""
+        with _answering(), self.database.read() as transaction:
             count = len(sessions.live(transaction))
-        return HealthView("ok", time.time(), time.monotonic() - self._started, count, count)
+            found = [{"slot": lab.slot, "topology": lab.topology, "state": lab.state} for lab in labs.live(transaction)]
+        uptime = time.monotonic() - self._started
+        return HealthView(time.time(), uptime, count, count, self.config.slots, found)
 
     def admit(self) -> None:
         """Promote whoever can be; nothing is written when nobody can."""
@@ -114,7 +163,8 @@ class LabManager:
             self._admit(transaction)
 
     def _admit(self, transaction: Transaction) -> None:
-        for session in sessions.admit(transaction, self.config.slots, datetime.now(UTC)):
+        config = self.config
+        for session in sessions.admit(transaction, config.slots, config.lease_seconds, datetime.now(UTC)):
             self.sessions_seen.touch(session.id)
             log.info("Session is active in slot %d", session.slot, extra={"session_id": session.id})
 
@@ -123,6 +173,39 @@ class LabManager:
         self.desk.used.touch(job.place.lab_id)
         self.admit()
 
+    def _view(self, transaction: Transaction, session: Session) -> SessionView:
+        waits = session.state == SessionState.WAITING
+        active = sessions.active(transaction) if waits else []
+        position = sessions.position(transaction, session)
+        return SessionView(
+            session_id=session.id,
+            status=session.state,
+            position=position,
+            slot=session.slot,
+            lease_expires_at=session.lease_expires_at,
+            eta_seconds=self._turn_in_seconds(transaction, active, position) if waits else 0.0,
+            held_by=[Holder(one.slot or 0, one.purpose, one.ci_job_url, one.activated_at) for one in active],
+        )
 
-def _view(transaction: Transaction, session: Session) -> SessionView:
-    return SessionView(session.id, session.state, sessions.position(transaction, session))
+    def _turn_in_seconds(self, transaction: Transaction, active: Sequence[Session], position: int) -> float | None:
+        usual = estimates.hold_seconds(transaction)
+        if usual is None:
+            return None
+        now = datetime.now(UTC)
+        busy = []
+        for session in active:
+            lab = labs.of_session(transaction, session)
+            hold = estimates.hold_seconds(transaction, lab.identity) if lab is not None else usual
+            since = session.activated_at or now
+            busy.append(max(0.0, (hold or usual) - (now - since).total_seconds()))
+        free = max(0, self.config.slots - len(busy))
+        return estimates.turn_in_seconds(busy, free, max(0, position - len(busy)), usual)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Raise ServerUnhealthy for what the database says when it does not answer."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise ServerUnhealthy("The database does not answer, see the server's log.") from error

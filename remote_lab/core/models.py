@@ -66,6 +66,14 @@ class Session(Base):
     state: Mapped[str] = mapped_column(String(16))
     slot: Mapped[int | None]
     """The slot it has, or had when it ended; from 1."""
+    purpose: Mapped[str | None] = mapped_column(Text)
+    """What its owner says it is for."""
+    ci_job_url: Mapped[str | None] = mapped_column(Text)
+    """The CI job that its owner says it is."""
+    lease_seconds: Mapped[float | None]
+    """How long it may be active, as its owner wanted it; None: as long as the server allows."""
+    lease_expires_at: Mapped[datetime | None]
+    """When an active one ends, whatever happens; None: never."""
     created_at: Mapped[datetime]
     activated_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
@@ -94,6 +102,8 @@ class Lab(Base):
     state: Mapped[str] = mapped_column(String(16))
     devices: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     """`[{name, raw}]` in netlab's order, once it runs."""
+    phase: Mapped[str | None] = mapped_column(String(32))
+    """The step in which its boot failed."""
     failure: Mapped[str | None] = mapped_column(Text)
     """What went wrong in its boot, life or teardown."""
     created_at: Mapped[datetime]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +22,10 @@ log = logging.getLogger(__name__)
 KEPT_SECONDS = 24 * 3600.0
 """How long ended sessions and the logs of failed boots are kept."""
 
+STALLED_SECONDS = 60.0
+STALLED_INTERVALS = 10
+"""A loop that has finished no round for this long, whichever is longer, is stalled."""
+
 
 class Reaper:
     """The loop over one manager; `start()` and `stop()` are for the server, `tick()` for tests as well."""
@@ -29,11 +34,22 @@ class Reaper:
         self._manager = manager
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._finished = time.monotonic()
 
     def check(self) -> None:
-        """Raise ServerUnhealthy when the loop does not run."""
+        """Raise ServerUnhealthy when the loop does not run, or has not finished a round for far too long."""
         if self._thread is None or not self._thread.is_alive():
             raise ServerUnhealthy("The reaper does not run: nobody is promoted or cleaned up. Restart the server.")
+        age_seconds = self.age_seconds()
+        if age_seconds > max(STALLED_SECONDS, STALLED_INTERVALS * self._manager.config.reaper_seconds):
+            raise ServerUnhealthy(
+                f"The reaper has not finished a round for {age_seconds:.0f} s: nobody is promoted or cleaned up. "
+                "The log says what it does; restart the server."
+            )
+
+    def age_seconds(self) -> float:
+        """Seconds since the loop finished a round, or since its server was built when it never did."""
+        return time.monotonic() - self._finished
 
     def start(self) -> None:
         """Begin the loop on a thread of its own."""
@@ -67,6 +83,7 @@ class Reaper:
         """Do one round; returns the seconds until the next is due."""
         steps: list[Callable[[], None]] = [
             self._end_silent_sessions,
+            self._end_overdue_sessions,
             self._clean_up_dead_labs,
             self._take_down_idle_labs,
             self._finish_what_has_no_job,
@@ -79,6 +96,7 @@ class Reaper:
                 step()
             except Exception:
                 log.exception("Reaper: %s failed and is tried again", step.__name__.strip("_").replace("_", " "))
+        self._finished = time.monotonic()
         return self._interval_seconds()
 
     def _run(self) -> None:
@@ -110,6 +128,17 @@ class Reaper:
             except SessionNotFound:
                 log.debug("Session %s ended by itself", session.id)
         manager.sessions_seen.forget_others({session.id for session in queue}, began)
+
+    def _end_overdue_sessions(self) -> None:
+        manager = self._manager
+        now = datetime.now(UTC)
+        with manager.database.read() as transaction:
+            overdue = [one for one in sessions.active(transaction) if (one.lease_expires_at or now) < now]
+        for session in overdue:
+            try:
+                manager.end_session(session.id, f"its lease was over at {session.lease_expires_at:%H:%M:%S} UTC")
+            except SessionNotFound:
+                log.debug("Session %s ended by itself", session.id)
 
     def _clean_up_dead_labs(self) -> None:
         manager = self._manager

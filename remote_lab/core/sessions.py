@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import cast
 
 from sqlalchemy import CursorResult, delete, func, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.core.models import Lab, LabReference, Session
-from remote_lab.errors import QueueFull, SessionNotFound, SessionWaiting
+from remote_lab.errors import LeaseTooLong, QueueFull, SessionNotFound, SessionWaiting
 from remote_lab.states import LIVE_LAB_STATES, SessionState
 
 LIVE = (SessionState.WAITING, SessionState.ACTIVE)
@@ -31,19 +32,45 @@ def promotions(waiting: Sequence[int], free: Sequence[int]) -> list[tuple[int, i
     return list(zip(sorted(waiting), free, strict=False))
 
 
-def enqueue(transaction: Transaction, max_waiting: int, now: datetime) -> Session:
+@dataclass(frozen=True)
+class Wish:
+    """What somebody says who enters the queue."""
+
+    purpose: str | None = None
+    ci_job_url: str | None = None
+    lease_seconds: float | None = None
+    """How long the session may be active; None: as long as the server allows; 0: without limit."""
+
+
+def check_lease(lease_seconds: float, max_seconds: float) -> None:
+    """Raise LeaseTooLong unless the limit allows it; 0 is no limit in either of them."""
+    if max_seconds and (lease_seconds > max_seconds or not lease_seconds):
+        raise LeaseTooLong(lease_seconds, max_seconds)
+
+
+def enqueue(transaction: Transaction, wish: Wish, max_waiting: int, now: datetime) -> Session:
     """Put a new session at the end of the queue; QueueFull when `max_waiting` are waiting already."""
     waiting = transaction.scalar(select(func.count()).where(Session.state == SessionState.WAITING)) or 0
     if waiting >= max_waiting:
         raise QueueFull(max_waiting)
-    session = Session(id=str(uuid.uuid4()), state=SessionState.WAITING, created_at=now)
+    session = Session(
+        id=str(uuid.uuid4()),
+        state=SessionState.WAITING,
+        purpose=wish.purpose,
+        ci_job_url=wish.ci_job_url,
+        lease_seconds=wish.lease_seconds,
+        created_at=now,
+    )
     transaction.add(session)
     transaction.flush()
     return session
 
 
-def admit(transaction: Transaction, slots: int, now: datetime) -> list[Session]:
-    """Promote the first in the queue into whatever slots are free; returns the sessions promoted, in order."""
+def admit(transaction: Transaction, slots: int, max_lease_seconds: float, now: datetime) -> list[Session]:
+    """Promote the first in the queue into whatever slots are free; returns the sessions promoted, in order.
+
+    The lease of each begins: as long as its owner wished, at most `max_lease_seconds`; 0 is no limit in either.
+    """
     active = select(Session.slot).where(Session.state == SessionState.ACTIVE)
     occupied = select(Lab.slot).where(Lab.state.in_(LIVE_LAB_STATES))
     taken = {slot for slot in transaction.scalars(active.union_all(occupied)) if slot is not None}
@@ -59,7 +86,12 @@ def admit(transaction: Transaction, slots: int, now: datetime) -> list[Session]:
             .values(state=SessionState.ACTIVE, slot=slot, activated_at=now)
         )
         if cast(CursorResult[tuple[()]], changed).rowcount:
-            promoted.append(transaction.get_one(Session, ticket, populate_existing=True))
+            session = transaction.get_one(Session, ticket, populate_existing=True)
+            lease_seconds = max_lease_seconds if session.lease_seconds is None else session.lease_seconds
+            if lease_seconds:
+                session.lease_expires_at = now + timedelta(seconds=lease_seconds)
+            promoted.append(session)
+    transaction.flush()
     return promoted
 
 
@@ -90,6 +122,27 @@ def position(transaction: Transaction, session: Session) -> int:
 def live(transaction: Transaction) -> Sequence[Session]:
     """All waiting and active sessions in the order of the queue."""
     return transaction.scalars(select(Session).where(Session.state.in_(LIVE)).order_by(Session.ticket)).all()
+
+
+def extend(
+    transaction: Transaction, session_id: str, lease_seconds: float, max_seconds: float, now: datetime
+) -> Session:
+    """Let an active session go on for so long from now, within `max_seconds` since it became active (0: no limit).
+
+    Raises LeaseTooLong with what is possible, SessionNotFound, SessionWaiting.
+    """
+    session = get_active(transaction, session_id)
+    if max_seconds and session.activated_at is not None:
+        left = (session.activated_at + timedelta(seconds=max_seconds) - now).total_seconds()
+        check_lease(lease_seconds, max(left, 0.001))
+    session.lease_expires_at = now + timedelta(seconds=lease_seconds) if lease_seconds else None
+    transaction.flush()
+    return session
+
+
+def active(transaction: Transaction) -> Sequence[Session]:
+    """All active sessions in the order of their slots."""
+    return transaction.scalars(select(Session).where(Session.state == SessionState.ACTIVE).order_by(Session.slot)).all()
 
 
 def head(transaction: Transaction) -> Session | None:

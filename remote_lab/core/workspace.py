@@ -9,6 +9,7 @@ server that died in the middle of an upload) is swept.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import threading
@@ -34,6 +35,8 @@ from remote_lab.identity import lab_identity
 
 MAX_NAME_BYTES = 255
 MAX_YAML_DEPTH = 100
+MAX_YAML_NODES = 1_000_000
+MIN_FREE_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def safe_path(name: str) -> PurePosixPath:
         raise UploadNameUnsafe(name, "it is empty")
     if any(not character.isprintable() for character in name):
         raise UploadNameUnsafe(name, "it has control characters")
+    if "\N{REPLACEMENT CHARACTER}" in name:
+        raise UploadNameUnsafe(name, "it is not UTF-8")
     if "\\" in name or re.match(r"[A-Za-z]:", name):
         raise UploadNameUnsafe(name, "it has a backslash or a drive letter")
     if name.startswith("/"):
@@ -84,9 +89,11 @@ def topology_path(name: str) -> PurePosixPath:
 def check_topology(name: str, content: bytes) -> None:
     """Raise TopologyMalformed unless the content is one YAML document with a mapping at its top.
 
-    Only events are read and nothing is built from them, so that neither depth nor aliases cost anything.
+    Only events are read and nothing is built from them, so that neither depth nor aliases cost anything here. Aliases
+    that would cost netlab more than `MAX_YAML_NODES` are refused, and those that contain themselves.
     """
-    depth, documents = 0, 0
+    documents = 0
+    nodes = _NodeCounter(name)
     try:
         for event in yaml.parse(content, Loader=yaml.CSafeLoader):
             if isinstance(event, yaml.DocumentStartEvent):
@@ -94,13 +101,11 @@ def check_topology(name: str, content: bytes) -> None:
                 if documents > 1:
                     raise _malformed(name, "has a second YAML document, keep one", event.start_mark)
             elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
+                nodes.end_collection()
             elif isinstance(event, yaml.NodeEvent):
-                if depth == 0 and not isinstance(event, yaml.MappingStartEvent):
+                if nodes.depth == 0 and not isinstance(event, yaml.MappingStartEvent):
                     raise _malformed(name, "must be a mapping such as 'nodes: [r1, r2]'", event.start_mark)
-                depth += isinstance(event, yaml.CollectionStartEvent)
-                if depth > MAX_YAML_DEPTH:
-                    raise _malformed(name, f"is nested deeper than {MAX_YAML_DEPTH} levels", event.start_mark)
+                nodes.add(event)
     except yaml.MarkedYAMLError as error:
         raise _malformed(name, f"is not YAML: {error.problem}", error.problem_mark or error.context_mark) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -109,9 +114,59 @@ def check_topology(name: str, content: bytes) -> None:
         raise _malformed(name, "has nothing but comments and blank lines", None)
 
 
+class _NodeCounter:
+    """How deep a document is nested, and how many nodes it would have with every alias written out."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._open: list[tuple[str | None, int]] = []
+        self._sizes: dict[str, int] = {}
+        self._size = 0
+
+    @property
+    def depth(self) -> int:
+        return len(self._open)
+
+    def add(self, event: Any) -> None:
+        """Count a scalar, an alias, or the beginning of a collection; TopologyMalformed for one too many."""
+        size = 1
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._sizes:
+                raise _malformed(self._name, f"has no complete value named {event.anchor!r}", event.start_mark)
+            size = self._sizes[event.anchor]
+        elif isinstance(event, yaml.CollectionStartEvent):
+            if event.anchor is not None:
+                self._sizes.pop(event.anchor, None)  # an alias of it inside of it is one of nothing complete
+            self._open.append((event.anchor, self._size))
+            if self.depth > MAX_YAML_DEPTH:
+                raise _malformed(self._name, f"is nested deeper than {MAX_YAML_DEPTH} levels", event.start_mark)
+        elif event.anchor is not None:
+            self._sizes[event.anchor] = size
+        self._size += size
+        if self._size > MAX_YAML_NODES:
+            what = f"has more than {MAX_YAML_NODES} values, each alias counted in full"
+            raise _malformed(self._name, what, event.start_mark)
+
+    def end_collection(self) -> None:
+        """The innermost collection is complete."""
+        anchor, before = self._open.pop()
+        if anchor is not None:
+            self._sizes[anchor] = self._size - before
+
+
 def _malformed(name: str, what: str, mark: Any) -> TopologyMalformed:
     place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
     return TopologyMalformed(f"Topology {name!r} {what}{place}.")
+
+
+def storage_problem(folder: Path) -> str | None:
+    """Why nothing more can be written to the disk of a folder, as a sentence; None when it can."""
+    disk = os.statvfs(folder)
+    if disk.f_flag & os.ST_RDONLY:
+        return "The disk of the state folder is read-only: nothing can be recorded. See the host's kernel log."
+    if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES:
+        return f"The disk of the state folder has less than {MIN_FREE_BYTES // 2**20} MiB left. Make room on it."
+    return None
 
 
 class Workspaces:
@@ -220,3 +275,4 @@ class Workspaces:
             target = directory / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
+        self.log(lab_id).touch()  # so that it can be followed from the first moment

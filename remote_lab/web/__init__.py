@@ -6,7 +6,7 @@ from flask import Flask
 from flask_smorest import Api
 
 from remote_lab import __version__
-from remote_lab.web import errors, health, lab, sessions
+from remote_lab.web import docs, errors, health, lab, requests, sessions
 
 BLUEPRINTS = (sessions.blueprint, lab.blueprint, health.blueprint)
 
@@ -14,8 +14,11 @@ BLUEPRINTS = (sessions.blueprint, lab.blueprint, health.blueprint)
 def register(app: Flask) -> None:
     """Add every route and the error handlers to the application."""
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    requests.register(app)
     app.config.update(API_TITLE="Remote Lab Manager", API_VERSION=__version__, OPENAPI_VERSION="3.1.0")
     api = Api(app)
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)
+    docs.register(app, api)
     errors.register(app)

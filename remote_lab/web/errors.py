@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
 from remote_lab import errors
+from remote_lab.web.requests import SESSION_HEADER, note_refusal
 
 log = logging.getLogger(__name__)
-
-SESSION_HEADER = "X-Session-ID"
 
 STATUS: Mapping[type[errors.RemoteLabError], HTTPStatus] = {
     errors.SessionNotFound: HTTPStatus.NOT_FOUND,
     errors.SessionWaiting: HTTPStatus.LOCKED,
     errors.NoActiveSession: HTTPStatus.NOT_FOUND,
+    errors.LeaseTooLong: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.LabNotFound: HTTPStatus.NOT_FOUND,
     errors.LabBusy: HTTPStatus.LOCKED,
@@ -49,21 +49,33 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _defect)
 
 
+def status_of(kind: type[errors.RemoteLabError]) -> HTTPStatus | None:
+    """The status of an error, None for one that never reaches the wire."""
+    return next((STATUS[base] for base in kind.__mro__ if base in STATUS), None)
+
+
 def _answer(status: int, code: str, detail: Any, **more: Any) -> Response:
+    note_refusal(code, detail)
     response = jsonify({"detail": detail, "code": code, **more})
     response.status_code = status
     return response
 
 
 def _refused(error: errors.RemoteLabError) -> Response:
-    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)
+    status = status_of(type(error))
     if status is None:
         return _defect(error)
+    if isinstance(error, errors.LeaseTooLong):
+        return _answer(status, error.code, [_item(("body", "lease_seconds"), error.detail, "value_error")])
     if isinstance(error, errors.LabBootFailed):
         return _answer(status, error.code, error.detail, phase=error.phase, log_tail=error.log_tail)
+    if isinstance(error, errors.SessionNotFound) and error.ended_at is not None:
+        return _answer(status, error.code, error.detail, ended_at=error.ended_at.isoformat(), reason=error.reason)
     response = _answer(status, error.code, error.detail)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = "5"
+    if error.__cause__ is not None:
+        note_refusal(error.code, f"{error.detail} {error.__cause__}")
     return response
 
 
@@ -72,7 +84,11 @@ def _header_missing(_error: SessionHeaderMissing) -> Response:
 
 
 def _missing_header_item() -> dict[str, Any]:
-    return {"loc": ["header", SESSION_HEADER], "msg": "Field required", "type": "missing"}
+    return _item(("header", SESSION_HEADER), "Field required", "missing")
+
+
+def _item(loc: Iterable[str | int], msg: str, kind: str) -> dict[str, Any]:
+    return {"loc": list(loc), "msg": msg, "type": kind}
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -80,6 +96,8 @@ def _http_error(error: HTTPException) -> Response:
         limits = f"{request.max_content_length} bytes, or has more than {request.max_form_parts} parts"
         detail = f"The upload is larger than {limits}."
         return _answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, errors.UploadTooLarge.code, detail)
+    if isinstance(error, ClientDisconnected):
+        return _incomplete(error)
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     messages = getattr(error, "data", {}).get("messages")
     if messages is not None:
@@ -93,6 +111,15 @@ def _http_error(error: HTTPException) -> Response:
     return response
 
 
+def _incomplete(error: ClientDisconnected) -> Response:
+    """The body of the request ended before its end, or did not come in time."""
+    status = HTTPStatus.REQUEST_TIMEOUT if isinstance(error.__context__, TimeoutError) else HTTPStatus.BAD_REQUEST
+    why = f": {error.__context__}" if status == HTTPStatus.REQUEST_TIMEOUT else ""
+    response = _answer(status, status.name.lower(), f"The request did not arrive in full{why}. Send it again.")
+    response.headers["Connection"] = "close"
+    return response
+
+
 def _items(messages: Any, loc: tuple[str | int, ...] = ()) -> Iterator[dict[str, Any]]:
     """Flatten webargs' nested messages, `{location: {field: [message]}}`, into a list of items."""
     if isinstance(messages, Mapping):
@@ -101,11 +128,7 @@ def _items(messages: Any, loc: tuple[str | int, ...] = ()) -> Iterator[dict[str,
         return
     for message in messages if isinstance(messages, list) else [messages]:
         missing = str(message).startswith("Missing data")
-        yield {
-            "loc": list(loc),
-            "msg": "Field required" if missing else str(message),
-            "type": "missing" if missing else "value_error",
-        }
+        yield _item(loc, "Field required" if missing else str(message), "missing" if missing else "value_error")
 
 
 def _defect(error: Exception) -> Response:

@@ -6,13 +6,24 @@ session waiting 423, and only then the route's own validation.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TypeVar, cast
 
 from flask import Response, current_app, g, request
 
+from remote_lab import logs
 from remote_lab.core.manager import LabManager
 from remote_lab.core.reaper import Reaper
-from remote_lab.web.errors import SESSION_HEADER, SessionHeaderMissing
+from remote_lab.web.errors import SessionHeaderMissing
+from remote_lab.web.requests import SESSION_HEADER
+
+View = TypeVar("View")
+Answer = tuple[View, int, dict[str, str]]
+"""A view, its status and its headers, as flask-smorest takes them."""
+
+
+def retry_after(seconds: int | None) -> dict[str, str]:
+    """The header that says when to ask again, if it is worth saying."""
+    return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
 def manager() -> LabManager:
@@ -26,7 +37,7 @@ def require_active_session() -> None:
     if session_id is None:
         g.session_header_missing = True
     else:
-        manager().require_active(session_id)
+        logs.concerns(topology=manager().require_active(session_id))
 
 
 def caller() -> str:

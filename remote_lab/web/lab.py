@@ -4,33 +4,19 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from flask import Request, Response
-from flask_smorest import Blueprint
-from marshmallow import Schema
-from webargs.flaskparser import FlaskParser
-from webargs.multidictproxy import MultiDictProxy
-from werkzeug.datastructures import CombinedMultiDict, FileStorage
+from flask import Response, jsonify, request
+from werkzeug.datastructures import FileStorage
 
+from remote_lab import logs
+from remote_lab.core.following import LogFollower
 from remote_lab.core.views import Acquired, Devices, LabView
 from remote_lab.core.workspace import UploadedFile
-from remote_lab.web.gate import caller, manager, refresh, require_active_session
-from remote_lab.web.schemas import DestroyQuery, Device, LabAcquired, LabForm, LabStatus
+from remote_lab.web.connection import EventStream, client_is_gone, prefers_async
+from remote_lab.web.gate import Answer, caller, manager, refresh, require_active_session, retry_after
+from remote_lab.web.parsing import StrictBlueprint
+from remote_lab.web.schemas import DestroyQuery, Device, FollowQuery, LabAcquired, LabForm, LabStatus, WaitQuery
 
-
-class FormParser(FlaskParser):
-    """Reads a multipart form as one thing: its fields and its files."""
-
-    def load_files(self, req: Request, schema: Schema) -> MultiDictProxy:
-        return MultiDictProxy(CombinedMultiDict([req.files, req.form]), schema)
-
-
-class LabBlueprint(Blueprint):
-    """A blueprint whose `files` arguments are whole forms."""
-
-    ARGUMENTS_PARSER = FormParser()
-
-
-blueprint = LabBlueprint("lab", __name__, description="The lab of the active session")
+blueprint = StrictBlueprint("lab", __name__, description="The lab of the active session")
 blueprint.before_request(require_active_session)
 blueprint.after_request(refresh)
 
@@ -38,17 +24,49 @@ blueprint.after_request(refresh)
 @blueprint.post("/lab")
 @blueprint.arguments(LabForm, location="files")
 @blueprint.response(200, LabAcquired)
-def acquire(form: dict[str, Any]) -> Acquired:
+@blueprint.alt_response(202, schema=LabStatus, success=True, description="On its way, as `Prefer: respond-async` wants")
+def acquire(form: dict[str, Any]) -> Acquired | Response:
     """Boot the uploaded topology, or share the lab that already runs it; answers when its devices are there."""
-    extra_files = [_uploaded(part) for part in form["extra_files"]]
-    return manager().desk.acquire(caller(), _uploaded(form["topology"]), extra_files, form["reuse"])
+    logs.concerns(topology=form["topology"].filename)
+    topology, extra_files = _uploaded(form["topology"]), [_uploaded(part) for part in form["extra_files"]]
+    desk = manager().desk
+    if not prefers_async():
+        acquired = desk.acquire(caller(), topology, extra_files, form["reuse"])
+        if client_is_gone():
+            desk.release(caller())
+        return acquired
+    at_once = desk.acquire_without_waiting(caller(), topology, extra_files, form["reuse"])
+    if at_once is not None:
+        return at_once
+    response = jsonify(LabStatus().dump(desk.lab(caller())))
+    response.status_code = 202
+    response.headers.update({"Preference-Applied": "respond-async", "Location": "/lab"})
+    return response
 
 
 @blueprint.get("/lab")
+@blueprint.arguments(WaitQuery, location="query")
 @blueprint.response(200, LabStatus)
-def status() -> LabView:
-    """The session's lab, also when it has none."""
-    return manager().desk.lab(caller())
+def status(query: dict[str, float]) -> Answer[LabView]:
+    """The session's lab, also when it has none; with `wait`, held until its state or phase changes."""
+    desk, wait = manager().desk, query["wait"]
+    view = desk.wait_for_lab(caller(), wait) if wait else desk.lab(caller())
+    return view, 200, retry_after(view.retry_after_seconds)
+
+
+@blueprint.get("/lab/log")
+@blueprint.arguments(FollowQuery, location="query")
+@blueprint.response(200, content_type="text/plain")
+def log(query: dict[str, bool]) -> Response:
+    """The boot log; with `follow`, as server-sent events until the boot is over."""
+    desk = manager().desk
+    if not query["follow"]:
+        return Response(desk.boot_log(caller()).path.read_bytes(), mimetype="text/plain")
+    offset = request.headers.get("Last-Event-ID", "0")
+    events = EventStream(LogFollower(desk, caller(), int(offset) if offset.isdecimal() else 0))
+    return Response(
+        events, mimetype="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
 
 
 @blueprint.get("/lab/devices")

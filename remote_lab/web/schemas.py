@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields
+from marshmallow import Schema, ValidationError, fields, post_load
+from marshmallow.validate import Length, OneOf
 from werkzeug.datastructures import FileStorage
 
 TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
+MAX_WAIT_SECONDS = 60.0
 FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
 
 
@@ -34,6 +37,25 @@ class File(fields.Field[FileStorage]):
         return value
 
 
+class Seconds(fields.Float):
+    """A number of seconds, 0 or more."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> float:
+        try:
+            seconds = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if not 0 <= seconds < math.inf:
+            raise ValidationError(f"{value!r} is no number of seconds: use 0 or more")
+        return seconds
+
+
+def printable(text: str) -> None:
+    """Raise ValidationError for text that would tear a table or a log line apart."""
+    if not text.isprintable():
+        raise ValidationError(f"{text!r} has control characters")
+
+
 class SessionCreated(Schema):
     """A new place in the queue."""
 
@@ -41,17 +63,62 @@ class SessionCreated(Schema):
     position = fields.Integer(required=True)
 
 
+class Holder(Schema):
+    """An active session as others see it: what its owner said of it."""
+
+    slot = fields.Integer(required=True)
+    purpose = fields.String(required=True, allow_none=True)
+    ci_job_url = fields.String(required=True, allow_none=True)
+    active_since = fields.AwareDateTime(required=True, allow_none=True)
+
+
 class SessionStatus(Schema):
     """Where a session is; `position` counts everybody in front of it."""
 
-    status = fields.String(required=True)
+    status = fields.String(required=True, validate=OneOf(["waiting", "active"]))
     position = fields.Integer(required=True)
+    slot = fields.Integer(required=True, allow_none=True)
+    lease_expires_at = fields.AwareDateTime(required=True, allow_none=True)
+    eta_seconds = fields.Float(required=True, allow_none=True)
+    held_by = fields.List(fields.Nested(Holder), required=True)
 
 
-class ActiveSession(SessionStatus):
+class ActiveSession(Schema):
     """The head of the queue."""
 
     session_id = fields.String(required=True)
+    status = fields.String(required=True, validate=OneOf(["waiting", "active"]))
+    position = fields.Integer(required=True)
+
+
+class SessionWish(Schema):
+    """What somebody may say who enters the queue; all of it is optional."""
+
+    purpose = fields.String(validate=[Length(1, 200), printable])
+    ci_job_url = fields.Url(schemes={"http", "https"}, require_tld=False, validate=Length(max=500))
+    lease_seconds = Seconds()
+
+
+class LeaseExtension(Schema):
+    """For how long a session is to go on, from now."""
+
+    lease_seconds = Seconds(required=True)
+
+
+class WaitQuery(Schema):
+    """For how long a request may be held; more than a minute is a minute."""
+
+    wait = Seconds(load_default=0.0)
+
+    @post_load
+    def bound(self, query: dict[str, float], **_kwargs: Any) -> dict[str, float]:
+        return {"wait": min(query["wait"], MAX_WAIT_SECONDS)}
+
+
+class FollowQuery(Schema):
+    """Whether a boot log is to be followed."""
+
+    follow = Flag(load_default=False)
 
 
 class Device(Schema):
@@ -84,6 +151,11 @@ class LabStatus(Schema):
     ref_count = fields.Integer(required=True)
     devices = fields.List(fields.Nested(Device), required=True)
     netlab_status = fields.String(required=True, allow_none=True)
+    state = fields.String(required=True, allow_none=True, validate=OneOf(["starting", "running", "stopping", "failed"]))
+    phase = fields.String(required=True, allow_none=True)
+    failure = fields.String(required=True, allow_none=True)
+    log_tail = fields.String(required=True, allow_none=True)
+    eta_seconds = fields.Float(required=True, allow_none=True)
 
 
 class DestroyQuery(Schema):
@@ -92,11 +164,24 @@ class DestroyQuery(Schema):
     force = Flag(load_default=True)
 
 
+class HealthLab(Schema):
+    """A lab that is starting, running or stopping."""
+
+    slot = fields.Integer(required=True)
+    topology = fields.String(required=True)
+    state = fields.String(required=True)
+
+
 class DebugHealth(Schema):
     """What the server is doing; times in seconds, `timestamp` since the epoch."""
 
     status = fields.String(required=True)
+    problem = fields.String(required=True, allow_none=True)
     timestamp = fields.Float(required=True)
     uptime = fields.Float(required=True)
     sessions = fields.Integer(required=True)
     queue_length = fields.Integer(required=True)
+    slots = fields.Integer(required=True)
+    labs = fields.List(fields.Nested(HealthLab), required=True)
+    reaper_age_seconds = fields.Float(required=True)
+    version = fields.String(required=True)

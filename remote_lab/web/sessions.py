@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from flask_smorest import Blueprint
+from typing import Any
 
+from remote_lab import logs
+from remote_lab.core.sessions import Wish
 from remote_lab.core.views import SessionView
-from remote_lab.web.gate import caller, manager, refresh
-from remote_lab.web.schemas import ActiveSession, SessionCreated, SessionStatus
+from remote_lab.web.gate import Answer, caller, manager, refresh, retry_after
+from remote_lab.web.parsing import StrictBlueprint
+from remote_lab.web.schemas import (
+    ActiveSession,
+    LeaseExtension,
+    SessionCreated,
+    SessionStatus,
+    SessionWish,
+    WaitQuery,
+)
 
-blueprint = Blueprint("sessions", __name__, description="Places in the queue")
+blueprint = StrictBlueprint("sessions", __name__, description="Places in the queue")
 blueprint.after_request(refresh)
 
 
 @blueprint.post("/session")
+@blueprint.arguments(SessionWish, required=False)
 @blueprint.response(201, SessionCreated)
-def open_session() -> SessionView:
+def open_session(wish: dict[str, Any]) -> SessionView:
     """Take the next place in the queue."""
-    return manager().open_session()
+    view = manager().open_session(Wish(**wish))
+    logs.concerns(session_id=view.session_id)
+    return view
 
 
 @blueprint.post("/session/heartbeat")
@@ -27,10 +40,20 @@ def heartbeat() -> None:
 
 
 @blueprint.get("/session/<session_id>")
+@blueprint.arguments(WaitQuery, location="query")
 @blueprint.response(200, SessionStatus)
-def session(session_id: str) -> SessionView:
-    """Where a session is in the queue."""
-    return manager().session(session_id)
+def session(query: dict[str, float], session_id: str) -> Answer[SessionView]:
+    """Where a session is in the queue; with `wait`, held until that changes."""
+    view = manager().wait_for_session(session_id, query["wait"])
+    return view, 200, retry_after(view.retry_after_seconds)
+
+
+@blueprint.post("/session/<session_id>/extend")
+@blueprint.arguments(LeaseExtension)
+@blueprint.response(200, SessionStatus)
+def extend(extension: dict[str, float], session_id: str) -> SessionView:
+    """Let an active session go on for so many seconds from now, within the server's limit."""
+    return manager().extend_session(session_id, extension["lease_seconds"])
 
 
 @blueprint.delete("/session/<session_id>")

@@ -92,7 +92,7 @@ def test_a_long_boot_outlives_the_silence_limit(serve: Callable[..., Server]) ->
 @pytest.mark.parametrize("step", ["up_hangs", "up_fails"])
 def test_a_boot_that_fails_frees_the_slot(serve: Callable[..., Server], step: str) -> None:
     """Also one that only its deadline ends; the next acquire works."""
-    server = serve(PROVIDER="clab", NETLAB=STANDIN, BOOT_SECONDS=1)
+    server = serve(PROVIDER="clab", NETLAB=STANDIN, BOOT_SECONDS=6)
     session_id = server.open_session()
     answer = server.acquire(session_id, f"nodes: [ r1 ]\nstandin: {{ {step}: true, ignore_sigterm: true }}\n")
     assert (answer.status_code, answer.json()["code"]) == (500, "lab_boot_failed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +11,7 @@ from fakes import WAIT_SECONDS, FakeRunner, wait_until, yaml_file
 
 from remote_lab.core.manager import LabManager
 from remote_lab.core.views import Acquired
+from remote_lab.core.waiting import Room
 from remote_lab.core.workspace import Upload, UploadedFile
 from remote_lab.errors import (
     LabBootCancelled,
@@ -246,7 +246,7 @@ def test_a_lab_that_died_is_not_handed_out(manager: LabManager, session_id: str,
 
 def test_held_requests_never_take_all_threads(manager: LabManager, session_id: str, runner: FakeRunner) -> None:
     """The one too many is told to come back, and nothing of it stays."""
-    manager.desk._held = threading.BoundedSemaphore(1)
+    manager.desk.acquires = Room(1)
     runner.may_boot.clear()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(manager.desk.acquire, session_id, yaml_file(), [], True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fakes import FakeClock, FakeRunner, wait_until, yaml_file
@@ -10,6 +11,7 @@ from sqlalchemy import text
 
 from remote_lab.core.manager import LabManager
 from remote_lab.core.reaper import Reaper
+from remote_lab.core.sessions import Wish
 from remote_lab.errors import SessionNotFound
 
 
@@ -151,6 +153,39 @@ def test_a_step_that_fails_does_not_stop_the_others(
     manager.touch(second)
     reaper.tick()
     assert is_gone(manager, first)
+
+
+def test_a_lease_that_is_over_ends_its_session(manager: LabManager, reaper: Reaper, clock: FakeClock) -> None:
+    """However lively it is; the next has its turn."""
+    first = manager.open_session(Wish(lease_seconds=60)).session_id
+    second = manager.open_session().session_id
+    reaper.tick()
+    assert not is_gone(manager, first)
+    with manager.database.write() as transaction:
+        transaction.execute(text("UPDATE sessions SET lease_expires_at = '2020-01-01 00:00:00.000000' WHERE slot = 1"))
+    manager.touch(first)
+    reaper.tick()
+    assert manager.session(second).status == "active"
+    with pytest.raises(SessionNotFound, match="its lease was over at"):
+        manager.session(first)
+
+
+def test_without_a_limit_a_session_may_be_active_for_ever(manager: LabManager) -> None:
+    """REMOTE_LAB_LEASE_SECONDS=0; who wishes for an end gets one."""
+    manager.config = replace(manager.config, lease_seconds=0, slots=2)
+    assert manager.open_session().lease_expires_at is None
+    assert manager.open_session(Wish(lease_seconds=5)).lease_expires_at is not None
+
+
+def test_a_call_in_flight_is_a_sign_of_life(manager: LabManager, reaper: Reaper, clock: FakeClock) -> None:
+    """A held request keeps its session for as long as it is held, and says nothing about the time after it."""
+    session_id = manager.open_session().session_id
+    with manager.sessions_seen.present(session_id):
+        clock.seconds += 5000
+        reaper.tick()
+        assert not is_gone(manager, session_id)
+    reaper.tick()
+    assert is_gone(manager, session_id)
 
 
 def test_cadence(manager: LabManager, reaper: Reaper) -> None:

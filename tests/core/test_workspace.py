@@ -78,10 +78,20 @@ def test_a_topology_that_is_no_mapping_is_refused_with_its_place(content: bytes,
     assert sentence in str(refusal.value)
 
 
-def test_a_yaml_bomb_costs_nothing() -> None:
-    """Aliases are not expanded: whether it is a topology is netlab's to say, in its sandbox."""
+def test_a_yaml_bomb_is_refused_at_no_cost() -> None:
+    """Its aliases are counted, not expanded: netlab copies what they stand for."""
     lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 40)]
-    check_topology("bomb.yml", "\n".join(lines).encode())
+    with pytest.raises(errors.TopologyMalformed) as refusal:
+        check_topology("bomb.yml", "\n".join(lines).encode())
+    assert "more than 1000000 values, each alias counted in full (line 7, column 20)" in str(refusal.value)
+    check_topology("demo.yml", "\n".join(lines[:5]).encode())
+
+
+@pytest.mark.parametrize("content", [b"a: &a [*a]", b"a: *b", b"a: *b\nb: &b 1", b"a: &a {b: &a [*a]}"])
+def test_an_alias_of_nothing_complete_is_refused(content: bytes) -> None:
+    """It would never end, or say nothing."""
+    with pytest.raises(errors.TopologyMalformed, match="has no complete value named '[ab]'"):
+        check_topology("demo.yml", content)
 
 
 def test_an_upload_lies_as_it_was_sent(workspaces: Workspaces) -> None:

@@ -67,6 +67,20 @@ def test_a_dotenv_file_fills_in_what_the_environment_does_not_say(
     assert (config.slots, config.threads) == (5, 9)
 
 
+@pytest.mark.parametrize(
+    ("from_systemd", "expected"),
+    [("/var/lib/remote-lab", "/var/lib/remote-lab"), ("/var/lib/a:/var/lib/b", "/var/lib/a"), ("", None)],
+)
+def test_under_systemd_the_state_lies_where_the_unit_says(
+    monkeypatch: pytest.MonkeyPatch, from_systemd: str, expected: str | None
+) -> None:
+    """Unless REMOTE_LAB_STATE_DIR says otherwise; without systemd it is the user's own."""
+    monkeypatch.setenv("STATE_DIRECTORY", from_systemd)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert Config.from_environment({}).state_dir == Path(expected or "/home/somebody/.local/state/remote-lab")
+    assert Config.from_environment({"REMOTE_LAB_STATE_DIR": "/own"}).state_dir == Path("/own")
+
+
 def test_the_documentation_has_every_setting_with_its_default() -> None:
     """And nothing that is none."""
     text = (Path(__file__).parents[2] / "docs" / "operations.rst").read_text()

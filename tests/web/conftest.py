@@ -4,9 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 from harness import STANDIN, Server, running
+from openapi_check import Contract
+
+from remote_lab.app import create_app
+from remote_lab.config import Config
+
+
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    """The document that every server of this version serves."""
+    app = create_app(Config(provider="clab", netlab=str(STANDIN)))
+    return Contract(app.test_client().get("/openapi.json").get_json())
+
+
+@pytest.fixture(autouse=True)
+def every_answer_is_in_the_document(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer to `Server.call` in these tests is one that the OpenAPI document describes."""
+    call = Server.call
+
+    def checked(self: Server, method: str, path: str, *arguments: Any, **more: Any) -> requests.Response:
+        response = call(self, method, path, *arguments, **more)
+        if not more.get("stream"):
+            contract.check(method, path, response)
+        return response
+
+    monkeypatch.setattr(Server, "call", checked)
 
 
 @pytest.fixture(scope="module")
