@@ -29,6 +29,7 @@ def create_runner(config: Config) -> Runner:
         management_pool=config.management_pool,
         boot_seconds=config.boot_seconds,
         teardown_seconds=config.teardown_seconds,
+        stream_output=config.stream_output,
     )
 
 

@@ -15,9 +15,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.util import CommandError
 from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session as Transaction
@@ -89,6 +86,11 @@ class Database:
 
     def upgrade(self) -> None:
         """Bring the schema to this version's with the shipped migrations; DatabaseUnusable when that cannot be done."""
+        # Commands that only read are quicker without alembic.
+        from alembic import command
+        from alembic.config import Config as AlembicConfig
+        from alembic.util import CommandError
+
         path = Path(str(self.url.database))
         settings = AlembicConfig()
         settings.set_main_option("script_location", import_module("remote_lab.migrations").__path__[0])

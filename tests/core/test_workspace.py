@@ -90,7 +90,7 @@ def test_a_yaml_bomb_is_refused_at_no_cost() -> None:
 @pytest.mark.parametrize("content", [b"a: &a [*a]", b"a: *b", b"a: *b\nb: &b 1", b"a: &a {b: &a [*a]}"])
 def test_an_alias_of_nothing_complete_is_refused(content: bytes) -> None:
     """It would never end, or say nothing."""
-    with pytest.raises(errors.TopologyMalformed, match="has no complete value named '[ab]'"):
+    with pytest.raises(errors.TopologyMalformed, match=r"has no complete value named '[ab]'"):
         check_topology("demo.yml", content)
 
 
