@@ -1,12 +1,14 @@
-"""The only place that starts netlab: an argument list, never a shell, no input, a deadline, ended as a process group.
+"""Where the server starts netlab, and nowhere else: no shell, no input, a deadline, ended as a process group.
 
-Where netlab runs (in a pod, on the host) is decided by the command it is given; see `site.py`.
+Where netlab runs (in a pod, on the host) is decided by the command it is given; see `site.py`. What an operator runs in
+a terminal goes through `foreground.py`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -20,6 +22,8 @@ from pathlib import Path
 from typing import IO
 
 logger = logging.getLogger(__name__)
+output_logger = logging.getLogger("remote_lab.netlab.output")
+"""Gets what netlab says, line by line, where that is wanted."""
 
 MAX_LOG_BYTES = 16 * 2**20
 MAX_CAPTURE_BYTES = 64 * 2**20
@@ -27,6 +31,8 @@ _POLL_SECONDS = 0.05
 _CHUNK_BYTES = 65536
 _LAST_OUTPUT_SECONDS = 0.2
 _LEADER_SECONDS = 1.0
+# Escape sequences of terminals and control characters: an uploaded topology must not write into the server's log.
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Ending(Enum):
@@ -59,6 +65,8 @@ class NetlabCall:
     leader_only_waits: bool = False
     """The command merely waits for netlab, as `nsenter` does: it ends by itself, after netlab, and reaps it. Killed
     first, it leaves a zombie to the host's init, and the pod's pid namespace stays until that one is reaped."""
+    stream: bool = False
+    """What goes to the log file also goes to `output_logger`, as it comes."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +172,7 @@ class _Output:
         self._log_path = call.log
         self._log_bytes = 0
         self._on_line = on_line
+        self._stream = call.stream
         self._line = b""
         self._captured = bytearray()
         for stream, is_captured in ((process.stdout, call.capture), (process.stderr, False)):
@@ -217,9 +226,15 @@ class _Output:
             if len(chunk) >= room:
                 self._log.write(b"\n... the log is cut here: netlab said too much\n")
         self._log_bytes += len(chunk)
-        if self._on_line is None:
+        if self._on_line is None and not self._stream:
             return
         *lines, rest = (self._line + chunk).split(b"\n")
         self._line = rest[-_CHUNK_BYTES:]
         for line in lines:
-            self._on_line(line.decode(errors="replace"))
+            self._tell(line.decode(errors="replace"))
+
+    def _tell(self, line: str) -> None:
+        if self._stream:
+            output_logger.info("%s", _CONTROL.sub("", line).rstrip())
+        if self._on_line is not None:
+            self._on_line(line)

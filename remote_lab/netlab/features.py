@@ -7,30 +7,33 @@ of the host also loads the kernel modules that a pod may not load itself.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+_IP, _TC = ("ip", "-batch", "-"), ("tc", "-batch", "-")
 _PARENT = "link add p0 type veth peer name p1\n"
 _PROBES = {
-    "vrf": "link add t0 type vrf table 99",
-    "vlan": f"{_PARENT}link add link p0 name t0 type vlan id 5",
-    "bond": "link add t0 type bond",
-    "vxlan": "link add t0 type vxlan id 5 dstport 4789",
-    "macvlan": f"{_PARENT}link add link p0 name t0 type macvlan",
-    "gre": "link add t0 type gre local 127.0.0.1 remote 127.0.0.2",
-    "wireguard": "link add t0 type wireguard",
+    "vrf": (_IP, "link add t0 type vrf table 99"),
+    "vlan": (_IP, f"{_PARENT}link add link p0 name t0 type vlan id 5"),
+    "bond": (_IP, "link add t0 type bond"),
+    "vxlan": (_IP, "link add t0 type vxlan id 5 dstport 4789"),
+    "macvlan": (_IP, f"{_PARENT}link add link p0 name t0 type macvlan"),
+    "gre": (_IP, "link add t0 type gre local 127.0.0.1 remote 127.0.0.2"),
+    "wireguard": (_IP, "link add t0 type wireguard"),
+    "netem": (_TC, "qdisc add dev lo root netem delay 1ms"),
 }
 _MPLS = Path("/proc/sys/net/mpls")
-# Kernel feature -> features of netlab's devices that cannot be had without it (netlab 26.10, netsim/devices/frr.yml).
+# Kernel feature -> features of netlab's devices that cannot be had at all without it (netlab 26.10,
+# netsim/devices/frr.yml); VLANs, bonds and netem are also needs of single interfaces, see `netns/kernel_needs.py`.
 _NEEDED_BY = {
     "vrf": ("vrf",),
-    "vlan": ("vlan", "stp"),
     "bond": ("lag",),
     "vxlan": ("vxlan", "evpn"),
     "macvlan": ("gateway",),
@@ -38,34 +41,39 @@ _NEEDED_BY = {
     "wireguard": ("tunnel.wireguard",),
     "mpls": ("mpls", "sr"),
 }
-_DEVICES = ("frr", "linux")
+FEATURES = (*_PROBES, "mpls")
+"""All that is looked for."""
+_DEVICES = (("devices", "frr"), ("devices", "linux"), ("daemons", "bird"))
 _PROBE_SECONDS = 10
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def missing_kernel_features() -> frozenset[str]:
-    """Try each feature in a network namespace that is gone after it; needs root.
+    """Try each feature in a network namespace that is gone after it; without root in a user namespace.
 
     Returns:
-        keys of `_NEEDED_BY`.
+        of `FEATURES`.
     """
-    unshare, ip = shutil.which("unshare"), shutil.which("ip")
-    if unshare is None or ip is None:
-        raise FileNotFoundError("unshare or ip")
-    missing = set()
-    for feature, commands in _PROBES.items():
-        result = subprocess.run(
-            [unshare, "--net", ip, "-batch", "-"],
-            input=commands + "\n",
-            text=True,
-            capture_output=True,
-            timeout=_PROBE_SECONDS,
-            check=False,
-        )
-        if result.returncode:
-            missing.add(feature)
+    missing = {feature for feature, (tool, commands) in _PROBES.items() if not _succeeds(tool, commands)}
     if not _MPLS.exists():
         missing.add("mpls")
     return frozenset(missing)
+
+
+def _succeeds(tool: Sequence[str], commands: str) -> bool:
+    unshare, command = shutil.which("unshare", path=_PATH), shutil.which(tool[0], path=_PATH)
+    if unshare is None or command is None:
+        raise FileNotFoundError(f"unshare or {tool[0]}")
+    as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    result = subprocess.run(
+        [unshare, *as_root, "--net", command, *tool[1:]],
+        input=commands + "\n",
+        text=True,
+        capture_output=True,
+        timeout=_PROBE_SECONDS,
+        check=False,
+    )
+    return result.returncode == 0
 
 
 def netlab_defaults(missing: Collection[str], management_address: str) -> str:
@@ -77,18 +85,10 @@ def netlab_defaults(missing: Collection[str], management_address: str) -> str:
     """
     defaults: dict[str, Any] = yaml.safe_load(resources.files(__package__).joinpath("netns/defaults.yml").read_text())
     defaults["providers"]["netns"]["management_address"] = management_address
-    devices = defaults["devices"]
+    defaults["providers"]["netns"]["missing"] = sorted(missing)
     for feature in sorted(missing):
-        for path in _NEEDED_BY[feature]:
-            for device in _DEVICES:
+        for path in _NEEDED_BY.get(feature, ()):
+            for kind, device in _DEVICES:
                 # For one provider alone netlab ignores it: it has to be said of the device.
-                _set(devices[device].setdefault("features", {}), path, value=False)
-                devices[device]["netns"].pop(f"features.{path}", None)
+                defaults[kind][device][f"features.{path}"] = False
     return json.dumps(defaults, indent=1)
-
-
-def _set(features: dict[str, Any], path: str, *, value: bool) -> None:
-    *parents, last = path.split(".")
-    for parent in parents:
-        features = features.setdefault(parent, {})
-    features[last] = value

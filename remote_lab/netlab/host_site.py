@@ -6,16 +6,23 @@ Uploaded topologies run as this server's user there: such a server trusts its us
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from remote_lab.errors import ProviderUnavailable
 from remote_lab.netlab.connector import NetlabCall, NetlabResult, run_netlab
-from remote_lab.netlab.site import LabPlace, NetlabRequest, SiteFailed
+from remote_lab.netlab.site import ForegroundCall, LabPlace, NetlabRequest, SiteFailed
+
+logger = logging.getLogger(__name__)
+
+logger = logging.getLogger(__name__)
 
 _SNAPSHOT = "netlab.snapshot.pickle"
 _LOCK = "netlab.lock"
@@ -36,9 +43,11 @@ class HostSite:
     Args:
         provider: the netlab provider.
         netlab: the executable that was asked for; None: found by itself.
+        stream_output: what netlab says is logged line by line.
     """
 
-    def __init__(self, *, provider: str, netlab: str | None) -> None:
+    def __init__(self, *, provider: str, netlab: str | None, stream_output: bool = False) -> None:
+        self._stream_output = stream_output
         self.provider = provider
         self._wanted = netlab
         self._netlab = find_netlab(netlab)
@@ -57,25 +66,37 @@ class HostSite:
     def open(self, place: LabPlace) -> None:
         """Nothing to make room for: netlab's multilab keeps labs apart."""
 
-    def up_arguments(self, place: LabPlace) -> tuple[str, ...]:
+    def topology_arguments(self, place: LabPlace) -> tuple[str, ...]:
         multilab = ("--plugin", "multilab", "-s", f"defaults.multilab.id={place.slot}")
-        return ("up", "-p", self.provider, *multilab, f"./{place.topology}")
+        return ("-p", self.provider, *multilab, f"./{place.topology}")
+
+    def foreground_call(self, place: LabPlace, arguments: Sequence[str]) -> ForegroundCall:
+        if self._netlab is None:
+            raise SiteFailed("netlab is not installed")
+        if not (place.directory / _SNAPSHOT).exists():
+            raise SiteFailed("netlab has no record of it")
+        return ForegroundCall((self._netlab, *arguments), os.environ, place.directory)
 
     def netlab(self, place: LabPlace, request: NetlabRequest) -> NetlabResult:
         if self._netlab is None:
             raise SiteFailed("netlab is not installed")
         call = NetlabCall(
             command=(self._netlab, *request.arguments),
-            environment={**os.environ, "PYTHONUNBUFFERED": "1"},
+            environment={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "160"},
             directory=place.directory,
             log=None if request.quiet else place.log,
             seconds=request.seconds,
             capture=request.capture,
+            stream=self._stream_output and not request.quiet,
         )
         return run_netlab(call, cancel=request.cancel, on_line=request.on_line)
 
     def close(self, place: LabPlace, *, deadline: float) -> str | None:
-        """Ask netlab, then force it; half of the time that is left is for each try."""
+        """Ask netlab, then force it; half of the time that is left is for each try.
+
+        A netlab that is still at work there was started by a server that has died since: it is ended first.
+        """
+        _end_processes_in(place.directory)
         if not (place.directory / _SNAPSHOT).exists():
             return None  # netlab never got as far as starting anything
         for force in ((), ("--force",)):
@@ -85,7 +106,15 @@ class HostSite:
                 result = self.netlab(place, request)
             except (OSError, SiteFailed) as error:
                 return f"netlab down cannot be run: {error}"
-            if result.succeeded:
+            # Where Docker does not answer, netlab stops nothing and ends with status 0 all the same (26.10,
+            # netsim/cli/down.py); that it removed the snapshot says that it went to its end.
+            if result.succeeded and not (place.directory / _SNAPSHOT).exists():
+                if force:
+                    logger.warning(
+                        "netlab down of lab %s worked only by force: what it started may still be there, see %s",
+                        place.lab_id,
+                        place.log,
+                    )
                 (place.directory / _LOCK).unlink(missing_ok=True)
                 return None
         return f"netlab down --cleanup --force ended with {result.ending.value} {result.exit_status or ''}".strip()
@@ -110,6 +139,15 @@ class HostSite:
 
     def end_orphan(self, lab_id: str, *, deadline: float) -> str | None:
         return None
+
+
+def _end_processes_in(directory: Path) -> None:
+    """Kill whatever works in a folder: netlab and what it started, but for what Docker or libvirt run for it."""
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(directory):
+                logger.info("Ending process %s, which an earlier server left in %s", entry.name, directory)
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def _lives(node: dict[str, str]) -> bool:

@@ -34,6 +34,8 @@ _SUITE = "trixie"
 _PYTHON_VERSION = "3.13"
 """Of Debian trixie: netlab's packages are fetched for it."""
 _PACKAGES = (
+    "bird2",
+    "dnsmasq-base",
     "dropbear-bin",
     "frr",
     "frr-pythontools",
@@ -45,10 +47,12 @@ _PACKAGES = (
     "openssl",
     "procps",
     "python3",
+    "rsyslog",
     "sshpass",
     "tcpdump",
     "traceroute",
     "util-linux",
+    "wireguard-tools",
 )
 _LAYOUT = 1
 """Raised when a step below changes in a way that nothing else of the recipe shows."""
@@ -83,7 +87,7 @@ class Images:
     """
 
     def __init__(self, image_dir: Path, *, mirror: str | None = None, chosen: str | None = None) -> None:
-        self._image_dir = image_dir
+        self.image_dir = image_dir
         self._mirror = mirror
         self._chosen = Path(chosen) if chosen else None
 
@@ -100,7 +104,7 @@ class Images:
                     f"with netlab in /{_NETLAB_DIRECTORY}. Unset it to have one built."
                 )
             return self._chosen.resolve()
-        path = self._image_dir / recipe_name()
+        path = self.image_dir / recipe_name()
         return path.resolve() if path.is_dir() else None
 
     def ensure(self) -> Path:
@@ -118,20 +122,20 @@ class Images:
             ImageUnavailable: see `ensure`.
         """
         try:
-            self._image_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with FileLock(self._image_dir / ".lock"):
+            self.image_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with FileLock(self.image_dir / ".lock"):
                 return self.find() or self._build()
         except OSError as error:
-            raise ImageUnavailable(f"The lab image cannot be built in {self._image_dir}: {error}.") from error
+            raise ImageUnavailable(f"The lab image cannot be built in {self.image_dir}: {error}.") from error
 
     def _build(self) -> Path:
         _check_tools()
-        for partial in self._image_dir.glob(f"{_PARTIAL_PREFIX}*"):
+        for partial in self.image_dir.glob(f"{_PARTIAL_PREFIX}*"):
             shutil.rmtree(partial)
-        target = self._image_dir / recipe_name()
+        target = self.image_dir / recipe_name()
         logger.info("Building the lab image %s: Debian %s with FRR and netlab, a minute or two", target, _SUITE)
         began = time.monotonic()
-        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL_PREFIX, dir=self._image_dir))
+        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL_PREFIX, dir=self.image_dir))
         try:
             root = partial / "root"
             self._install_debian(root)
@@ -154,7 +158,7 @@ class Images:
 
     def all(self) -> list[ImageInfo]:
         """Return the built images, the newest first."""
-        found = [self._info(path) for path in self._image_dir.glob("*") if (path / _MANIFEST).is_file()]
+        found = [self._info(path) for path in self.image_dir.glob("*") if (path / _MANIFEST).is_file()]
         return sorted(found, key=lambda image: image.built_at, reverse=True)
 
     def _info(self, path: Path) -> ImageInfo:
@@ -167,13 +171,13 @@ class Images:
         Raises:
             ImageUnavailable: there is none of that name, or labs run on this host, which need theirs.
         """
-        path = self._image_dir / name
+        path = self.image_dir / name
         if name not in {image.name for image in self.all()}:
-            raise ImageUnavailable(f"There is no image {name!r} in {self._image_dir}.")
+            raise ImageUnavailable(f"There is no image {name!r} in {self.image_dir}.")
         if any(pod_processes()):
             raise ImageUnavailable("Labs are running on this host; an image is removed only when none does.")
-        with FileLock(self._image_dir / ".lock"):
-            doomed = Path(tempfile.mkdtemp(prefix=_PARTIAL_PREFIX, dir=self._image_dir))
+        with FileLock(self.image_dir / ".lock"):
+            doomed = Path(tempfile.mkdtemp(prefix=_PARTIAL_PREFIX, dir=self.image_dir))
             path.rename(doomed / "root")
             shutil.rmtree(doomed)
 

@@ -75,17 +75,27 @@ def claim(pool: IPv4Network, owner: str, lab_id: str) -> ManagementNetwork:
         NoFreeNetwork: there is none.
         IpFailed: the host cannot make the interface.
     """
-    used = _used_networks(pool)
-    busy = {process.number for process in pod_processes()} | {claim.number for claim in claims()}
-    for number, subnet in enumerate(pool.subnets(new_prefix=_SUBNET_BITS)):
-        if number > MAX_PODS:
-            break
-        if number == 0 or number in busy or any(subnet.overlaps(network) for network in used):
-            continue
-        network = ManagementNetwork(number, subnet)
+    for number in free_numbers(pool):
+        network = ManagementNetwork(number, subnet_of(pool, number))
         if _create_link(network, owner, lab_id):
             return network
     raise NoFreeNetwork(f"no free network in {pool}: each is in use by a lab or overlaps with a network of this host")
+
+
+def free_numbers(pool: IPv4Network) -> list[int]:
+    """Return the numbers whose networks nobody uses at this moment.
+
+    Raises:
+        IpFailed, OSError: `ip` does not answer.
+    """
+    used = _used_networks(pool)
+    busy = {process.number for process in pod_processes()} | {claim.number for claim in claims()}
+    subnets = list(enumerate(pool.subnets(new_prefix=_SUBNET_BITS)))[1 : MAX_PODS + 1]
+    return [
+        number
+        for number, subnet in subnets
+        if number not in busy and not any(subnet.overlaps(network) for network in used)
+    ]
 
 
 def _create_link(network: ManagementNetwork, owner: str, lab_id: str) -> bool:

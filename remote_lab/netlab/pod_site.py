@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from remote_lab.netlab import features, management
 from remote_lab.netlab.connector import NetlabCall, NetlabResult, run_netlab
 from remote_lab.netlab.image import Images
 from remote_lab.netlab.pod import COMMANDS_INSIDE, PodFailed, Pods, enter_command, unknown
-from remote_lab.netlab.site import LabPlace, NetlabRequest, SiteFailed
+from remote_lab.netlab.site import ForegroundCall, LabPlace, NetlabRequest, SiteFailed
 
 logger = logging.getLogger(__name__)
 
@@ -57,24 +57,31 @@ class PodSite:
         images: gives the root file system.
         state_dir: of the server; its pods carry a hash of it.
         pool: where management networks are taken from.
+        stream_output: what netlab says is logged line by line.
     """
 
     provider = PROVIDER
 
-    def __init__(self, *, images: Images, state_dir: Path, pool: IPv4Network) -> None:
+    def __init__(self, *, images: Images, state_dir: Path, pool: IPv4Network, stream_output: bool = False) -> None:
         self._images = images
         self._pool = pool
+        self._stream_output = stream_output
         self._pods = Pods(state_tag(state_dir), pool)
-        self._missing_features: frozenset[str] = frozenset()
+        self._missing_features: frozenset[str] | None = None
 
     def prepare(self) -> None:
         if missing := missing_requirements():
             raise ProviderUnavailable(f"Labs cannot run with the provider 'netns': {'; '.join(missing)}.")
         self._images.ensure()
-        self._missing_features = features.missing_kernel_features()
-        if self._missing_features:
-            logger.info("This kernel has no %s: labs cannot use them", ", ".join(sorted(self._missing_features)))
+        if missing_features := self._look_at_kernel():
+            logger.info("This kernel has no %s: labs cannot use them", ", ".join(sorted(missing_features)))
         self._set_leak_guard()
+
+    def _look_at_kernel(self) -> frozenset[str]:
+        """Look once: modules that are loaded later count from the next start on."""
+        if self._missing_features is None:
+            self._missing_features = features.missing_kernel_features()
+        return self._missing_features
 
     def _set_leak_guard(self) -> None:
         try:
@@ -90,12 +97,12 @@ class PodSite:
             management.set_leak_guard(self._pool)
             network = self._pods.claim(place.lab_id)
             own_address = f"{network.pod_address}/{network.subnet.prefixlen}"
-            files = {"etc/netlab/defaults.yml": features.netlab_defaults(self._missing_features, own_address)}
+            files = {"etc/netlab/defaults.yml": features.netlab_defaults(self._look_at_kernel(), own_address)}
             self._pods.start(place.lab_id, network, self._images.ensure(), place.directory, files)
         except (PodFailed, management.IpFailed, management.NoFreeNetwork, OSError) as error:
             raise SiteFailed(str(error)) from error
 
-    def up_arguments(self, place: LabPlace) -> tuple[str, ...]:
+    def topology_arguments(self, place: LabPlace) -> tuple[str, ...]:
         numbers = [pod.number for pod in self._pods.find(place.lab_id)]
         if not numbers:
             raise SiteFailed("its sandbox is gone")
@@ -103,15 +110,24 @@ class PodSite:
         # On the command line, because that wins over whatever the topology says. Addresses count from the node's id.
         forced = (f"addressing.mgmt.ipv4={subnet}", "addressing.mgmt.start=0")
         settings = [argument for setting in forced for argument in ("-s", setting)]
-        return ("up", "-p", PROVIDER, *settings, f"./{place.topology}")
+        return ("-p", PROVIDER, *settings, f"./{place.topology}")
 
     def netlab(self, place: LabPlace, request: NetlabRequest) -> NetlabResult:
         return self._run(place, ["netlab", *request.arguments], request)
 
-    def _run(self, place: LabPlace, command: list[str], request: NetlabRequest) -> NetlabResult:
+    def foreground_call(self, place: LabPlace, arguments: Sequence[str]) -> ForegroundCall:
+        shown = {name: os.environ[name] for name in ("TERM", "COLORTERM", "NO_COLOR") if name in os.environ}
+        command = enter_command(self._pid(place), [f"{COMMANDS_INSIDE}/netlab", *arguments])
+        return ForegroundCall(tuple(command), _ENVIRONMENT | shown, Path("/"))
+
+    def _pid(self, place: LabPlace) -> int:
         pid = next((pod.pid for pod in self._pods.find(place.lab_id) if pod.pid is not None), None)
         if pid is None:
             raise SiteFailed("its sandbox is gone")
+        return pid
+
+    def _run(self, place: LabPlace, command: list[str], request: NetlabRequest) -> NetlabResult:
+        pid = self._pid(place)
         call = NetlabCall(
             command=enter_command(pid, [f"{COMMANDS_INSIDE}/{command[0]}", *command[1:]]),
             environment=_ENVIRONMENT,
@@ -121,6 +137,7 @@ class PodSite:
             capture=request.capture,
             grace_seconds=0.0,
             leader_only_waits=True,
+            stream=self._stream_output and not request.quiet,
         )
         return run_netlab(call, cancel=request.cancel, on_line=request.on_line)
 

@@ -10,21 +10,23 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-from remote_lab.errors import LabBootCancelled, LabBootFailed, LabTeardownFailed, ProviderUnavailable
+from remote_lab.errors import LabBootCancelled, LabBootFailed, LabNotRunning, LabTeardownFailed, ProviderUnavailable
 from remote_lab.netlab import pod_site
 from remote_lab.netlab.connector import Ending, NetlabResult
+from remote_lab.netlab.doctor import Doctor, Finding
+from remote_lab.netlab.foreground import run_in_foreground
 from remote_lab.netlab.host_site import HostSite, find_netlab
 from remote_lab.netlab.image import Images
 from remote_lab.netlab.pod_site import PodSite
 from remote_lab.netlab.site import LabPlace, NetlabRequest, Site, SiteFailed
 
-__all__ = ["PHASES", "Device", "LabPlace", "Runner"]
+__all__ = ["PHASES", "Device", "Finding", "LabPlace", "Runner"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class Runner:
         management_pool: where netns labs get their management networks from.
         boot_seconds: deadline of a boot.
         teardown_seconds: deadline of a teardown.
+        stream_output: what netlab says goes line by line to the logger `remote_lab.netlab.output` as well.
     """
 
     def __init__(
@@ -85,17 +88,20 @@ class Runner:
         management_pool: IPv4Network,
         boot_seconds: float,
         teardown_seconds: float,
+        stream_output: bool = False,
     ) -> None:
         self._boot_seconds = boot_seconds
         self._teardown_seconds = teardown_seconds
+        images = Images(image_dir, mirror=image_mirror, chosen=image)
+        self._doctor = Doctor(images=images, state_dir=state_dir, pool=management_pool, netlab=netlab)
+        self._wanted, self._netlab = provider, netlab
         if provider == "auto":
-            provider = _choose_provider(netlab)
+            provider = _choose_provider(netlab) or pod_site.PROVIDER
         self._site: Site
         if provider == pod_site.PROVIDER:
-            images = Images(image_dir, mirror=image_mirror, chosen=image)
-            self._site = PodSite(images=images, state_dir=state_dir, pool=management_pool)
+            self._site = PodSite(images=images, state_dir=state_dir, pool=management_pool, stream_output=stream_output)
         else:
-            self._site = HostSite(provider=provider, netlab=netlab)
+            self._site = HostSite(provider=provider, netlab=netlab, stream_output=stream_output)
 
     def prepare(self) -> str:
         """Set up what all labs need; building the image can take a minute.
@@ -106,6 +112,12 @@ class Runner:
             ProviderUnavailable: this host cannot run labs that way; the message says what is missing.
             ImageUnavailable: there is no root file system and none could be built.
         """
+        if self._wanted == "auto" and _choose_provider(self._netlab) is None:
+            raise ProviderUnavailable(
+                f"No way to run labs was found. In sandboxes (provider 'netns'): "
+                f"{'; '.join(pod_site.missing_requirements())}. "
+                "With containers (provider 'clab'): netlab, containerlab and Docker are needed."
+            )
         self._site.prepare()
         return self._site.provider
 
@@ -133,6 +145,46 @@ class Runner:
             except LabTeardownFailed:
                 logger.exception("Lab %s failed to boot and left something behind", place.lab_id)
             raise
+
+    def check(self, place: LabPlace) -> list[Device]:
+        """Return the devices that a topology would have, without booting it; nothing runs after it.
+
+        Args:
+            place: of its own; nothing of it may run. What netlab creates stays in its directory.
+        Raises:
+            LabBootFailed: it would not boot; phase, reason and log as `boot` would have them.
+        """
+        never = threading.Event()
+        check = _Boot(self._site, place, time.monotonic() + self._boot_seconds, never, lambda phase: None)
+        try:
+            return check.run_without_nodes()
+        finally:
+            self._end_check(place)
+
+    def _end_check(self, place: LabPlace) -> None:
+        # A host provider has started nothing that `netlab down` could end.
+        if isinstance(self._site, PodSite):
+            self.stop(place)
+
+    def netlab(self, place: LabPlace, arguments: Sequence[str]) -> int:
+        """Run an operator's netlab command for a running lab with this process's own input and output.
+
+        Args:
+            place: of the lab.
+            arguments: of netlab, such as `("validate",)`.
+        Returns:
+            netlab's exit status; 128 and the number of a signal that ended it.
+        Raises:
+            LabNotRunning: nothing of it runs.
+        """
+        try:
+            return run_in_foreground(self._site.foreground_call(place, arguments))
+        except (SiteFailed, OSError) as error:
+            raise LabNotRunning(place.lab_id, str(error)) from error
+
+    def doctor(self) -> list[Finding]:
+        """Return what this host can and cannot run, with the remedies; never raises."""
+        return self._doctor.examine()
 
     def stop(self, place: LabPlace) -> None:
         """End a lab in whatever state it is; does nothing when nothing of it is left.
@@ -180,16 +232,12 @@ class Runner:
             raise LabTeardownFailed(f"Lab {lab_id} could not be ended: {left}.")
 
 
-def _choose_provider(netlab: str | None) -> str:
-    missing = pod_site.missing_requirements()
-    if not missing:
+def _choose_provider(netlab: str | None) -> str | None:
+    if not pod_site.missing_requirements():
         return pod_site.PROVIDER
     if find_netlab(netlab) and shutil.which("docker") and shutil.which("containerlab"):
         return "clab"
-    raise ProviderUnavailable(
-        f"No way to run labs was found. In sandboxes (provider 'netns'): {'; '.join(missing)}. "
-        "With containers (provider 'clab'): netlab, containerlab and Docker are needed."
-    )
+    return None
 
 
 @dataclass
@@ -208,14 +256,28 @@ class _Boot:
         try:
             self.site.open(self.place)
             self._enter("create")
-            result = self._netlab(self.site.up_arguments(self.place), on_line=self._follow)
+            result = self._netlab(("up", *self.site.topology_arguments(self.place)), on_line=self._follow)
             self._check(result, "netlab up")
             self._enter("devices")
-            result = self._netlab(("inspect", "--quiet", "--format", "json", _DEVICES_EXPRESSION), capture=True)
-            self._check(result, "netlab inspect")
-            return read_devices(result.output)
+            return self._read_devices()
         except (SiteFailed, OSError, ValueError, RecursionError) as error:
             raise self._failure(str(error)) from error
+
+    def run_without_nodes(self) -> list[Device]:
+        """The same as far as nothing of the lab is started."""
+        self._enter("pod")
+        try:
+            self.site.open(self.place)
+            self._enter("create")
+            self._check(self._netlab(("create", *self.site.topology_arguments(self.place))), "netlab create")
+            return self._read_devices()
+        except (SiteFailed, OSError, ValueError, RecursionError) as error:
+            raise self._failure(str(error)) from error
+
+    def _read_devices(self) -> list[Device]:
+        result = self._netlab(("inspect", "--quiet", "--format", "json", _DEVICES_EXPRESSION), capture=True)
+        self._check(result, "netlab inspect")
+        return read_devices(result.output)
 
     def _enter(self, phase: str) -> None:
         if self.cancel.is_set():

@@ -6,7 +6,7 @@ A site knows nothing of phases, boots or logs of failures.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +44,15 @@ class NetlabRequest:
     on_line: Callable[[str], None] | None = field(default=None, compare=False)
 
 
+@dataclass(frozen=True)
+class ForegroundCall:
+    """A call of netlab with the operator's own terminal."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: Path
+
+
 class SiteFailed(Exception):
     """A site could not make room for a lab; the message says why."""
 
@@ -71,11 +80,18 @@ class Site(Protocol):
             SiteFailed: there is no room; what was made of it is gone or goes with `close`.
         """
 
-    def up_arguments(self, place: LabPlace) -> tuple[str, ...]:
-        """Return the arguments of the call that boots the lab.
+    def topology_arguments(self, place: LabPlace) -> tuple[str, ...]:
+        """Return what `netlab up` and `netlab create` need to be told of the lab.
 
         Raises:
             SiteFailed: the place is not open.
+        """
+
+    def foreground_call(self, place: LabPlace, arguments: Sequence[str]) -> ForegroundCall:
+        """Return how an operator's netlab command is run for a lab.
+
+        Raises:
+            SiteFailed: nothing of the lab runs.
         """
 
     def netlab(self, place: LabPlace, request: NetlabRequest) -> NetlabResult:

@@ -40,13 +40,13 @@ class Footprint:
         pod = host.pod(place)
         assert pod.claim is not None
         pids = frozenset(process.pid for process in processes.pod_processes() if process.number == pod.number)
-        listed = output("lsns", "-n", "-o", "NS,PID").splitlines()
+        listed = list_namespaces("NS,PID")
         namespaces = frozenset(line.split()[0] for line in listed if int(line.split()[1]) in pids)
         return cls(pids, namespaces, frozenset({pod.claim.index}))
 
     def left(self) -> Footprint:
         """Return what of it is still there."""
-        listed = {line.strip() for line in output("lsns", "-n", "-o", "NS").splitlines()}
+        listed = {line.strip() for line in list_namespaces("NS")}
         links = {link["ifindex"] for link in json.loads(output("ip", "-json", "link"))}
         pids = {process.pid for process in processes.pod_processes()}
         return Footprint(self.pids & pids, self.namespaces & listed, self.links & links)
@@ -57,6 +57,15 @@ NOTHING = Footprint(frozenset(), frozenset(), frozenset())
 
 def output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def list_namespaces(columns: str) -> list[str]:
+    """What lsns(8) lists; it fails when a process ends while it looks."""
+    for _ in range(100):
+        result = subprocess.run(["lsns", "-n", "-o", columns], capture_output=True, text=True, check=False)
+        if result.returncode == 0:
+            return result.stdout.splitlines()
+    raise AssertionError(result.stderr)
 
 
 def assert_nothing_left(host: Host, place: LabPlace) -> None:
@@ -86,7 +95,7 @@ def test_stop_leaves_nothing_and_is_quick(host: Host) -> None:
     host.runner.stop(place)
     assert time.monotonic() - began < 1.0
     # A namespace goes when the host's init has reaped the last process of it; nothing can be told to wait for that.
-    wait_for(lambda: footprint.left() == NOTHING)
+    wait_for(lambda: footprint.left() == NOTHING, seconds=60.0)
     assert Path("/proc/1/mountinfo").read_text() == mounts_before
     assert sorted({*host.state_dir.iterdir()} - {*files_before}) == sorted([place.directory, place.log])
     host.runner.stop(place)

@@ -5,8 +5,11 @@ No process is started here.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,6 +127,24 @@ def write_state(state: dict[str, NodeState]) -> None:
     partial = STATE.with_suffix(".new")
     partial.write_text(json.dumps({name: asdict(node) for name, node in state.items()}))
     partial.replace(STATE)
+
+
+@contextmanager
+def changing_state() -> Iterator[dict[str, NodeState]]:
+    """Give the started nodes to be changed and write them back; one at a time, also among threads."""
+    with STATE.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        state = read_state()
+        yield state
+        write_state(state)
+
+
+def running_names(node: NodeState) -> set[str]:
+    """Return the names of the processes of a started node, cut to 15 bytes; empty when it is gone."""
+    try:
+        return processes_by_namespace().get(os.stat(f"/proc/{node.pid}/ns/pid").st_ino, set())
+    except OSError:
+        return set()
 
 
 def processes_by_namespace() -> dict[int, set[str]]:

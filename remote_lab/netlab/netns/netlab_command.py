@@ -14,22 +14,27 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-_PROVIDER_MODULE = "netsim.providers.netns"
+from remote_lab.netlab.netns import without_ansible
+
+# Modules that netlab looks for in its own package -> our file. A plugin that is found so needs no search path, which a
+# topology may replace.
+_MODULES = {"netsim.providers.netns": "provider.py", "netsim.extra.netns_nodes": "netns_nodes.py"}
 
 
 class ProviderFinder(importlib.abc.MetaPathFinder):
-    """Finds our provider under the name by which netlab imports it."""
+    """Finds our provider and our plugin under the names by which netlab imports them."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != _PROVIDER_MODULE:
+        if fullname not in _MODULES:
             return None
-        return importlib.util.spec_from_file_location(fullname, Path(__file__).with_name("provider.py"))
+        return importlib.util.spec_from_file_location(fullname, Path(__file__).with_name(_MODULES[fullname]))
 
 
 def main() -> None:
     sys.meta_path.append(ProviderFinder())
     import netsim.cli
 
+    without_ansible.install()
     netsim.cli.lab_commands(sys.argv[0])

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from box import Box  # type: ignore[import-not-found]
+from box import Box
 from netsim.data import append_to_list, get_empty_box
 from netsim.providers import (
     PRINT_LOCK,
@@ -19,29 +19,38 @@ from netsim.providers import (
     validate_mgmt_ip,
 )
 from netsim.utils import log, strings
+from netsim.utils.files import get_moddir
 
-from remote_lab.netlab.netns import runtime
+from remote_lab.netlab.netns import daemons, kernel_needs, runtime
 
 
 class Netns(_Provider):  # type: ignore[misc]
-    """Nodes in network namespaces; every configuration is a script that runs inside its node."""
+    """Nodes in network namespaces; every configuration is a script or a file that is put into its node."""
+
+    def get_full_template_path(self) -> str:
+        # Where netlab looks for files of nodes, such as /etc/resolv.conf: those of containers fit.
+        return str(get_moddir() / "templates/provider/clab")
 
     def node_post_transform(self, node: Box, topology: Box) -> None:
         add_default_config_mode(node, topology)
         validate_mgmt_ip(node, required=True, provider="netns", mgmt=topology.addressing.mgmt)
+        files = daemons.config_files(node)
+        if files:
+            # netlab renders the source of each of these into `node_files/NODE/SOURCE`.
+            node.netns.config_templates = [{"source": source, "target": target} for source, target in files.items()]
+        for lack in kernel_needs.missing_for(node, topology.defaults.providers.netns.get("missing", [])):
+            log.error(lack.text, more_hints=[lack.remedy], category=log.IncorrectValue, module="netns")
 
     def deploy_node_config(self, node: Box, topology: Box, deploy_list: list[str]) -> None:
         modes = node.get("_node_config", {})
         for module in deploy_list:
             if ":" not in modes.get(module.replace(".", "@"), ""):  # netlab stores `bgp.session` as `bgp@session`
                 continue
-            log.info(f"Executing {module} configuration for node {node.name}")
-            result = runtime.run_script(node.name, module, Path("node_files", node.name, module).read_text())
-            if result.returncode:
-                _report_failure(node.name, module, result.stdout + result.stderr)
+            if not deploy_script(node.name, module):
                 append_to_list(node._deploy, "failed", module)
                 return
             append_to_list(node._deploy, "success", module)
+        _deploy_files(node, deploy_list)
 
     def get_lab_status(self, collect_status: dict[str, Any]) -> Box:
         states = get_empty_box()
@@ -61,6 +70,32 @@ class Netns(_Provider):  # type: ignore[misc]
             )
         elif applied:
             log.info(text=f"Traffic control on {node.name} {intf.ifname}:{applied}")
+
+
+def deploy_script(node: str, name: str) -> bool:
+    """Run a rendered configuration inside its node; return whether it succeeded, after saying why it did not."""
+    log.info(f"Executing {name} configuration for node {node}")
+    result = runtime.run_script(node, name, Path("node_files", node, name).read_text())
+    if result.returncode:
+        _report_failure(node, name, result.stdout + result.stderr)
+    return result.returncode == 0
+
+
+def _deploy_files(node: Box, deploy_list: list[str]) -> None:
+    """Put files of daemons into a node and start what reads them, or have it read them again."""
+    files = {item.source: item.target for item in node.get("netns.config_templates", [])}
+    for source, target in files.items():
+        runtime.write_file(node.name, target, Path("node_files", node.name, source).read_text())
+    for process in daemons.processes(node):
+        try:
+            runtime.start_service(node.name, process.name, process.start, process.reload)
+        except OSError as error:
+            _report_failure(node.name, process.name, str(error))
+            append_to_list(node._deploy, "failed", process.name)
+            return
+    for source in files:
+        if source in deploy_list:
+            append_to_list(node._deploy, "success", source)
 
 
 def _report_failure(node: str, module: str, output: str) -> None:

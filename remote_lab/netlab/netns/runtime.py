@@ -10,7 +10,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,6 +21,7 @@ from remote_lab.netlab.netns import lab, links, node
 _PROCESS_END_SECONDS = 10.0
 _SCRIPT_SECONDS = 120.0
 _TOOL_SECONDS = 30
+_STOP_PROCESS = 'pkill -x "$0"; while pgrep -x "$0" > /dev/null; do sleep 0.01; done'
 
 
 def main() -> None:
@@ -154,6 +157,51 @@ def enter_command(name: str, *command: str) -> list[str]:
     """Return the argument list that runs a command inside a node, in the directory of its PID 1."""
     pid = lab.read_state()[name].pid
     return ["nsenter", "-t", str(pid), "-n", "-m", "-u", "-i", "-p", "-r", "-w", "--", *command]
+
+
+def write_file(name: str, path: str, text: str) -> None:
+    """Write a file inside a node; its folder is made."""
+    command = enter_command(name, "sh", "-c", 'mkdir -p "$(dirname "$0")" && cat > "$0"', path)
+    _output(*command, stdin=text)
+
+
+def start_service(name: str, process: str, start: Sequence[str], reload: Sequence[str]) -> None:
+    """Start a daemon inside a node, or, when it runs, make it read its files again; from now on it must live.
+
+    Args:
+        name: the node.
+        process: what the kernel calls the daemon.
+        start: goes into the background by itself.
+        reload: empty when it can only be started anew.
+    Raises:
+        OSError: with the daemon's own words.
+    """
+    runs = process in lab.running_names(lab.read_state()[name])
+    if runs and reload:
+        _run_detached(enter_command(name, *reload))
+        return
+    if runs:
+        _output(*enter_command(name, "sh", "-c", _STOP_PROCESS, process))
+    _run_detached(enter_command(name, *start))
+    with lab.changing_state() as state:
+        state[name].services = list(dict.fromkeys([*state[name].services, process]))
+
+
+def _run_detached(command: Sequence[str]) -> None:
+    # Into a file: a daemon that keeps its standard streams open would hold a pipe for ever.
+    with tempfile.TemporaryFile() as said:
+        result = subprocess.run(
+            command,
+            env=node.ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            timeout=_TOOL_SECONDS,
+            check=False,
+        )
+        said.seek(0)
+        if result.returncode:
+            raise OSError(said.read().decode(errors="replace").strip() or f"it ended with status {result.returncode}")
 
 
 def run_script(name: str, script_name: str, text: str) -> subprocess.CompletedProcess[str]:

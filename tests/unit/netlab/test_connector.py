@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,14 @@ def test_netlab_gets_no_input(tmp_path: Path) -> None:
     """A prompt of netlab's reads the end of its input at once."""
     result = run_netlab(make_call(tmp_path, "import sys; assert sys.stdin.read() == ''"))
     assert result.succeeded
+
+
+def test_output_is_streamed_to_the_log_of_the_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When asked, what netlab says is logged line by line, without escape sequences; otherwise not."""
+    script = "print('\x1b[31mone\x1b[0m\a'); print('two')"
+    with caplog.at_level("INFO", logger="remote_lab.netlab.output"):
+        run_netlab(make_call(tmp_path, script))
+        assert caplog.messages == []
+        run_netlab(replace(make_call(tmp_path, script), stream=True))
+    assert caplog.messages == ["one", "two"]
+    assert {record.name for record in caplog.records} == {"remote_lab.netlab.output"}

@@ -6,6 +6,7 @@ import json
 import os
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from remote_lab.netlab import processes
 from remote_lab.netlab.features import netlab_defaults
 from remote_lab.netlab.image import Images
 from remote_lab.netlab.management import ManagementNetwork, subnet_of
+from remote_lab.netlab.netns.kernel_needs import missing_for
 from remote_lab.netlab.pod_site import state_tag
 from remote_lab.netlab.runner import Device, read_devices, read_log_tail
 
@@ -41,11 +43,32 @@ def test_log_tail_is_the_end_of_the_log(tmp_path: Path) -> None:
 def test_missing_features_are_said_of_the_devices() -> None:
     """netlab's defaults of a pod deny what the kernel lacks and keep what it has."""
     defaults = json.loads(netlab_defaults({"vrf", "vlan", "gre"}, "198.18.1.253/24"))
-    frr, linux = defaults["devices"]["frr"], defaults["devices"]["linux"]
-    assert frr["features"] == {"tunnel": {"gre": False}, "vlan": False, "stp": False, "vrf": False}
-    assert "features.vlan" not in linux["netns"]
+    for device in (defaults["devices"]["frr"], defaults["devices"]["linux"], defaults["daemons"]["bird"]):
+        assert (device["features.vrf"], device["features.tunnel.gre"]) == (False, False)
+        assert "features.mpls" not in device
+    assert defaults["providers"]["netns"]["missing"] == ["gre", "vlan", "vrf"]
     assert defaults["providers"]["netns"]["management_address"] == "198.18.1.253/24"
-    assert "features" not in json.loads(netlab_defaults((), ""))["devices"]["frr"]
+    assert "features.vrf" not in json.loads(netlab_defaults((), ""))["devices"]["frr"]
+
+
+@pytest.mark.parametrize(
+    ("interface", "missing", "names"),
+    [
+        ({"ifname": "eth1.5", "type": "vlan_member"}, {"vlan"}, ["r1", "eth1.5", "8021q", "CONFIG_VLAN_8021Q"]),
+        ({"ifname": "bond1", "type": "lag"}, {"bond"}, ["r1", "bond1", "bonding", "CONFIG_BONDING"]),
+        ({"ifname": "eth1", "type": "p2p", "tc": {"delay": 10}}, {"netem"}, ["r1", "eth1", "sch_netem"]),
+        ({"ifname": "vlan5", "type": "svi"}, {"vlan", "bond", "netem"}, []),
+        ({"ifname": "eth1.5", "type": "vlan_member"}, {"bond"}, []),
+    ],
+)
+def test_interface_that_the_kernel_lacks_is_named(
+    interface: dict[str, Any], missing: set[str], names: list[str]
+) -> None:
+    """A node is refused for an interface that this kernel cannot make, with the module and option that would do."""
+    found = missing_for({"name": "r1", "interfaces": [interface, interface]}, missing)
+    assert len(found) == bool(names)
+    said = " ".join(f"{lack.text} {lack.remedy}" for lack in found)
+    assert [name for name in names if name not in said] == []
 
 
 def test_management_network_of_a_number() -> None:
