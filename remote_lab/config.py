@@ -111,6 +111,7 @@ class Config:
     reaper_seconds: float = _setting(_DEADLINE, 5.0, "base interval of the reaper")
     lease_seconds: float = _setting(_SECONDS, 14400.0, "longest time a session may be active; 0: no limit")
     idle_seconds: float = _setting(_SECONDS, 1800.0, "an unreferenced lab is torn down after this")
+    warm_seconds: float = _setting(_SECONDS, 0.0, "an idle lab stays so long for the next session; 0: it goes")
     boot_seconds: float = _setting(_DEADLINE, 1800.0, "deadline of a boot")
     teardown_seconds: float = _setting(_DEADLINE, 300.0, "deadline of a teardown")
     max_upload_bytes: int = _setting(_integer(1, 1 << 40), 10 * 1024 * 1024, "largest POST /lab")

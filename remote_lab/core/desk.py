@@ -232,7 +232,7 @@ class LabDesk:
         """
         with self.database.write() as transaction:
             session = sessions.get_active(transaction, session_id)
-            lab = labs.in_slot(transaction, session.slot or 0)
+            lab = labs.own_in_slot(transaction, session)
             if lab is None:
                 return False
             ref_count = labs.ref_count(transaction, lab)

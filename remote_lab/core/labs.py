@@ -51,16 +51,20 @@ def in_slot(transaction: Transaction, slot: int) -> Lab | None:
 
 
 def of_session(transaction: Transaction, session: Session) -> Lab | None:
-    """The lab that an active session has: the starting or running one in its slot."""
-    if session.slot is None:
-        return None
-    lab = in_slot(transaction, session.slot)
+    """The lab that an active session has: the starting or running one in its slot, if it is its own."""
+    lab = own_in_slot(transaction, session)
     return None if lab is None or lab.state == LabState.STOPPING else lab
 
 
+def own_in_slot(transaction: Transaction, session: Session) -> Lab | None:
+    """The live lab in the session's slot, unless it is one that an earlier session left warm."""
+    lab = None if session.slot is None else in_slot(transaction, session.slot)
+    return lab if lab is not None and lab.session_id == session.id else None
+
+
 def last_of_session(transaction: Transaction, session: Session) -> Lab | None:
-    """The lab that holds the session's slot, else the last one it had; None when it never had one."""
-    if session.slot is not None and (lab := in_slot(transaction, session.slot)) is not None:
+    """The session's live lab, else the last one it had; None when it never had one."""
+    if (lab := own_in_slot(transaction, session)) is not None:
         return lab
     last = select(Lab).where(Lab.session_id == session.id).order_by(Lab.created_at.desc()).limit(1)
     return transaction.scalar(last)
@@ -99,7 +103,8 @@ def ref_count(transaction: Transaction, lab: Lab) -> int:
 
 
 def add_reference(transaction: Transaction, lab: Lab, session: Session, now: datetime) -> None:
-    """Record one more use of the lab by the session."""
+    """Record one more use of the lab by the session, which it belongs to from now on."""
+    lab.session_id = session.id
     transaction.add(LabReference(lab_id=lab.id, session_id=session.id, created_at=now))
     transaction.flush()
 

@@ -31,7 +31,7 @@ from remote_lab.errors import (
     ServerUnhealthy,
     TooManyHeldRequests,
 )
-from remote_lab.states import SessionState
+from remote_lab.states import LabState, SessionState
 
 log = logging.getLogger(__name__)
 
@@ -131,14 +131,17 @@ class LabManager:
     def end_session(self, session_id: str, reason: str) -> None:
         """End a session; its lab goes down behind this call, and the next session follows when it has.
 
-        `reason` is a clause for the owner, who may ask later. SessionNotFound when it has ended already.
+        An idle lab stays for the next session instead where REMOTE_LAB_WARM_SECONDS says so; one that was still
+        referenced does not, because whoever used it did not say that they were done. `reason` is a clause for the
+        owner, who may ask later. SessionNotFound when it has ended already.
         """
         with self.database.write() as transaction:
-            session = sessions.end(transaction, session_id, reason, datetime.now(UTC))
-            if session.slot is not None:
-                lab = labs.in_slot(transaction, session.slot)
-                if lab is not None and lab.session_id == session.id:
-                    self.boots.take_down(transaction, lab, f"its session ended ({reason})")
+            session = sessions.get(transaction, session_id)
+            lab = labs.own_in_slot(transaction, session)
+            is_idle = lab is not None and lab.state == LabState.RUNNING and not labs.ref_count(transaction, lab)
+            sessions.end(transaction, session_id, reason, datetime.now(UTC))
+            if lab is not None and not (is_idle and self.config.warm_seconds):
+                self.boots.take_down(transaction, lab, f"its session ended ({reason})")
             self._admit(transaction)
         log.info("Session ended: %s", reason, extra={"session_id": session_id})
 

@@ -154,9 +154,11 @@ class Reaper:
         began = manager.desk.used.now()
         with manager.database.read() as transaction:
             running = [lab for lab in labs.live(transaction) if lab.state == LabState.RUNNING]
+            active = {session.id for session in sessions.active(transaction)}
         for lab in running:
+            limit = manager.config.idle_seconds if lab.session_id in active else manager.config.warm_seconds
             idle_seconds = manager.desk.used.silence_seconds(lab.id)
-            if idle_seconds > manager.config.idle_seconds:
+            if idle_seconds > limit:
                 manager.desk.take_down_idle(lab.id, f"unused for {idle_seconds:.0f} s")
         manager.desk.used.forget_others({lab.id for lab in running}, began)
 

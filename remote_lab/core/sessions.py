@@ -1,7 +1,7 @@
 """The queue: strict FIFO by ticket. Every function works in the transaction it is given and commits nothing.
 
 A session waits until it is the first in the queue and a slot is free: a slot with neither an active session nor a live
-lab, because the lab of the one before may still be on its way down.
+lab, because the lab of the one before may still be on its way down, unless it was kept warm.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.core.models import Lab, LabReference, Session
 from remote_lab.errors import LeaseTooLong, QueueFull, SessionNotFound, SessionWaiting
-from remote_lab.states import LIVE_LAB_STATES, SessionState
+from remote_lab.states import LIVE_LAB_STATES, LabState, SessionState
 
 LIVE = (SessionState.WAITING, SessionState.ACTIVE)
 
@@ -69,10 +69,13 @@ def enqueue(transaction: Transaction, wish: Wish, max_waiting: int, now: datetim
 def admit(transaction: Transaction, slots: int, max_lease_seconds: float, now: datetime) -> list[Session]:
     """Promote the first in the queue into whatever slots are free; returns the sessions promoted, in order.
 
+    A slot is free when nobody is active in it and its lab, if any, was kept warm for whoever comes next.
     The lease of each begins: as long as its owner wished, at most `max_lease_seconds`; 0 is no limit in either.
     """
     active = select(Session.slot).where(Session.state == SessionState.ACTIVE)
-    occupied = select(Lab.slot).where(Lab.state.in_(LIVE_LAB_STATES))
+    is_warm = (Lab.state == LabState.RUNNING) & (Session.state == SessionState.ENDED)
+    occupied = select(Lab.slot).join(Session, Session.id == Lab.session_id)
+    occupied = occupied.where(Lab.state.in_(LIVE_LAB_STATES), ~is_warm)
     taken = {slot for slot in transaction.scalars(active.union_all(occupied)) if slot is not None}
     free = free_slots(slots, taken)
     if not free:

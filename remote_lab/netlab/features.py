@@ -56,8 +56,17 @@ def missing_kernel_features() -> frozenset[str]:
     """
     missing = {feature for feature, (tool, commands) in _PROBES.items() if not _succeeds(tool, commands)}
     if not _MPLS.exists():
+        _load("mpls_router", "mpls_iptunnel")  # no interface whose creation would load them
+    if not _MPLS.exists():
         missing.add("mpls")
     return frozenset(missing)
+
+
+def _load(*modules: str) -> None:
+    """Load kernel modules where this user may and the kernel has any."""
+    modprobe = shutil.which("modprobe", path=_PATH)
+    if modprobe is not None and os.geteuid() == 0:
+        subprocess.run([modprobe, "-qa", *modules], capture_output=True, timeout=_PROBE_SECONDS, check=False)
 
 
 def _succeeds(tool: Sequence[str], commands: str) -> bool:

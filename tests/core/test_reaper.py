@@ -110,6 +110,55 @@ def test_an_idle_lab_goes_down_and_its_session_stays(
     assert not manager.desk.lab(session_id).running
 
 
+def test_a_warm_lab_waits_for_the_next_session(
+    manager: LabManager, reaper: Reaper, clock: FakeClock, runner: FakeRunner
+) -> None:
+    """It is nobody's until the same is uploaded; then it is there at once, and counts as that session's own."""
+    manager.config = replace(manager.config, warm_seconds=60)
+    first, second = manager.open_session().session_id, manager.open_session().session_id
+    manager.desk.acquire(first, yaml_file(), [], reuse=True)
+    manager.desk.release(first)
+    manager.end_session(first, "test")
+    assert manager.session(second).status == "active"
+    assert manager.desk.lab(second).state is None
+    assert not manager.desk.destroy(second, force=True)
+    reaper.tick()
+    assert manager.desk.acquire(second, yaml_file(), [], reuse=True).reused
+    assert manager.desk.lab(second).running
+    manager.end_session(second, "test")
+    wait_until(lambda: runner.pods == set(), "a lab that is still referenced goes down with its session")
+
+
+@pytest.mark.parametrize("text_and_reuse", [("nodes: [r1, r2]\n", True), ("nodes: [r1]\n", False)])
+def test_a_warm_lab_gives_way(manager: LabManager, runner: FakeRunner, text_and_reuse: tuple[str, bool]) -> None:
+    """To another topology, and to who wants a fresh one."""
+    manager.config = replace(manager.config, warm_seconds=60)
+    first = manager.open_session().session_id
+    manager.desk.acquire(first, yaml_file(), [], reuse=True)
+    manager.desk.release(first)
+    manager.end_session(first, "test")
+    second = manager.open_session().session_id
+    topology, reuse = text_and_reuse
+    assert not manager.desk.acquire(second, yaml_file(topology), [], reuse=reuse).reused
+    assert [kind for kind, _ in runner.calls] == ["boot", "stop", "boot"]
+
+
+def test_a_warm_lab_that_nobody_wants_goes_down(
+    manager: LabManager, reaper: Reaper, clock: FakeClock, runner: FakeRunner
+) -> None:
+    """After its time, also while a session that does not want it is active in its slot."""
+    manager.config = replace(manager.config, warm_seconds=60)
+    first = manager.open_session().session_id
+    manager.desk.acquire(first, yaml_file(), [], reuse=True)
+    manager.desk.release(first)
+    manager.end_session(first, "test")
+    second = manager.open_session().session_id
+    clock.seconds += 61
+    reaper.tick()
+    wait_until(lambda: runner.pods == set(), "the lab is down")
+    assert manager.session(second).status == "active"
+
+
 def test_a_lab_used_again_between_look_and_act_is_kept(manager: LabManager, clock: FakeClock) -> None:
     """The reaper found it idle; then somebody acquired it."""
     session_id = manager.open_session().session_id
