@@ -157,7 +157,8 @@ def test_control_characters_of_a_lab_stay_out_of_a_terminal(server: Server, oper
     """A log may hold whatever an upload made netlab print; a pipe gets it as it is."""
     session_id = server.open_session()
     assert server.acquire(session_id, TOPOLOGY).status_code == 200
-    (log,) = server.state_dir.glob("labs/*/boot.log")
+    [lab_id] = list_labs(server.state_dir)
+    log = server.state_dir / "labs" / lab_id / "boot.log"
     log.write_bytes(b"red \x1b[31mtext\x1b[0m \x1b]0;title\x07\n")
     assert "\x1b]0;title\x07" in operator.says("lab", "log")
     command = f"{sys.executable} -m remote_lab lab log"
