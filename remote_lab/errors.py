@@ -42,6 +42,22 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar
 
+_RENAMED = {
+    "content_too_large": "request_entity_too_large",
+    "uri_too_long": "request_uri_too_long",
+    "range_not_satisfiable": "requested_range_not_satisfiable",
+    "unprocessable_content": "unprocessable_entity",
+}
+
+
+def transport_code(status_name: str) -> str:
+    """The stable code of a refusal that is not the domain's, from the name of its status.
+
+    Python 3.13 renamed four of `http.HTTPStatus`; codes keep the names of 3.11.
+    """
+    name = status_name.lower()
+    return _RENAMED.get(name, name)
+
 
 class RemoteLabError(Exception):
     """Base of everything that Remote Lab Manager refuses on purpose; `str()` is the sentence for the user."""

@@ -23,6 +23,8 @@ from gunicorn.http import errors
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from remote_lab.errors import transport_code
+
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 1.0
@@ -170,7 +172,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 def _answer(status: HTTPStatus, detail: str) -> bytes:
-    body = json.dumps({"detail": detail, "code": status.name.lower()}).encode() + b"\n"
+    body = json.dumps({"detail": detail, "code": transport_code(status.name)}).encode() + b"\n"
     lines = (
         f"HTTP/1.1 {status.value} {status.phrase}",
         "Content-Type: application/json",

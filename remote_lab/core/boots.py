@@ -96,6 +96,7 @@ class Boots:
         self._job_ended = job_ended
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
+        self._threads: list[threading.Thread] = []
         self._stopping: str | None = None
 
     def place(self, lab: Lab) -> LabPlace:
@@ -142,6 +143,10 @@ class Boots:
             job.end(reason)
         for job in jobs:
             job.done.wait(max(0.0, deadline - time.monotonic()))
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _claim(self, transaction: Transaction, lab: Lab, run: Callable[[Job], None]) -> Job:
         job = Job(self.place(lab), lab.session_id, self._database.changes.happened)
@@ -155,9 +160,15 @@ class Boots:
             run(job)
 
         thread = threading.Thread(target=begin, name=f"{run.__name__}-{lab.id}", daemon=True)
-        after_commit(transaction, thread.start)
+        after_commit(transaction, lambda: self._begin(thread))
         on_failure(transaction, lambda: self._forget(lab.id))
         return job
+
+    def _begin(self, thread: threading.Thread) -> None:
+        with self._lock:
+            self._threads = [one for one in self._threads if one.is_alive()]
+            self._threads.append(thread)
+            thread.start()
 
     def _forget(self, lab_id: str) -> None:
         with self._lock:

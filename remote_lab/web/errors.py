@@ -103,7 +103,7 @@ def _http_error(error: HTTPException) -> Response:
     if messages is not None:
         header = [_missing_header_item()] if g.get("session_header_missing") else []
         return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, "validation_failed", header + list(_items(messages)))
-    code = HTTPStatus(status).name.lower()
+    code = errors.transport_code(HTTPStatus(status).name)
     response = _answer(status, code, f"{request.method} {request.path}: {error.description}")
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
@@ -115,7 +115,9 @@ def _incomplete(error: ClientDisconnected) -> Response:
     """The body of the request ended before its end, or did not come in time."""
     status = HTTPStatus.REQUEST_TIMEOUT if isinstance(error.__context__, TimeoutError) else HTTPStatus.BAD_REQUEST
     why = f": {error.__context__}" if status == HTTPStatus.REQUEST_TIMEOUT else ""
-    response = _answer(status, status.name.lower(), f"The request did not arrive in full{why}. Send it again.")
+    response = _answer(
+        status, errors.transport_code(status.name), f"The request did not arrive in full{why}. Send it again."
+    )
     response.headers["Connection"] = "close"
     return response
 

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from remote_lab import errors
+from remote_lab.errors import transport_code
 from remote_lab.web.errors import status_of
 from remote_lab.web.examples import REQUESTS, RESPONSES
 from remote_lab.web.requests import REQUEST_ID_HEADER, SESSION_HEADER
@@ -72,7 +73,7 @@ _VALIDATED = frozenset(
     }
 )
 HTTP_CODES: Mapping[str, HTTPStatus] = {
-    status.name.lower(): status
+    transport_code(status.name): status
     for status in (
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.NOT_FOUND,
@@ -221,7 +222,7 @@ def _error_responses(key: tuple[str, str]) -> Iterator[tuple[str, Document]]:
         item = (VALIDATION_FAILED, "A part of the request is missing or not what it should be.")
         by_status.setdefault(HTTPStatus.UNPROCESSABLE_ENTITY, []).insert(0, item)
     if key == ("post", "/lab"):
-        broken_off = (HTTPStatus.BAD_REQUEST.name.lower(), "The request broke off, or is not HTTP.")
+        broken_off = (transport_code(HTTPStatus.BAD_REQUEST.name), "The request broke off, or is not HTTP.")
         by_status.setdefault(HTTPStatus.BAD_REQUEST, []).append(broken_off)
         by_status[HTTPStatus.REQUEST_TIMEOUT] = [("request_timeout", "The request came too slowly.")]
     by_status.setdefault(HTTPStatus.INTERNAL_SERVER_ERROR, []).append((INTERNAL_ERROR, "A defect of the server."))

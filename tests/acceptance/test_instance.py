@@ -6,6 +6,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_a_database_that_is_none_stops_the_start_and_is_left_alone(tmp_path: Pat
 def test_a_database_of_a_newer_version_stops_the_start(standin: Server) -> None:
     """Going back after an upgrade must not damage it."""
     standin.terminate()
-    with sqlite3.connect(standin.state_dir / "remote-lab.sqlite3") as database:
+    with closing(sqlite3.connect(standin.state_dir / "remote-lab.sqlite3")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
     assert "from_the_future" in refuses_to_start(standin)
 

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ pytestmark = pytest.mark.lab
 
 def state_on_disk(server: Server) -> list[tuple[Any, ...]]:
     """Queue, labs and references, without what a restart may change."""
-    with sqlite3.connect(f"file:{server.state_dir}/remote-lab.sqlite3?mode=ro", uri=True) as database:
+    with (
+        closing(sqlite3.connect(f"file:{server.state_dir}/remote-lab.sqlite3?mode=ro", uri=True)) as database,
+        database,
+    ):
         return [
             row
             for query in (

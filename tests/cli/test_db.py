@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from harness import Server
@@ -31,7 +32,7 @@ def test_a_backup_of_a_running_server_can_be_restored(server: Server, operator: 
         coming.join()
     backup = operator.folder / "backup.sqlite3"
     assert backup.stat().st_mode & 0o777 == 0o600
-    with sqlite3.connect(f"{backup.as_uri()}?mode=ro", uri=True) as copy:
+    with closing(sqlite3.connect(f"{backup.as_uri()}?mode=ro", uri=True)) as copy, copy:
         ids = [row[0] for row in copy.execute("SELECT id FROM sessions ORDER BY ticket")]
         (verdict,) = copy.execute("PRAGMA integrity_check").fetchone()
     copy.close()

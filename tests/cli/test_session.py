@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_a_beginning_of_two_sessions_is_refused(operator: Operator, server: Serv
     """Nobody is ended by mistake: both are named, and both go on."""
     opened = [server.open_session() for _ in range(2)]
     alike = [f"abcd{number}{one[5:]}" for number, one in enumerate(opened)]
-    with sqlite3.connect(server.state_dir / "remote-lab.sqlite3") as database:
+    with closing(sqlite3.connect(server.state_dir / "remote-lab.sqlite3")) as database, database:
         for one, other in zip(opened, alike, strict=True):
             database.execute("UPDATE sessions SET id = ? WHERE id = ?", (other, one))
     database.close()

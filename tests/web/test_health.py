@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,7 +47,7 @@ def test_debug_health_says_what_runs(server: Server, session_id: str) -> None:
 
 def test_a_database_that_does_not_answer_is_503(server: Server) -> None:
     """The reason is in the log, and is no secret of the server that callers hear."""
-    with sqlite3.connect(server.state_dir / "remote-lab.sqlite3") as database:
+    with closing(sqlite3.connect(server.state_dir / "remote-lab.sqlite3")) as database, database:
         database.execute("ALTER TABLE alembic_version RENAME TO hidden")
     try:
         for path in ("/healthz", "/debug/health"):
@@ -61,7 +62,7 @@ def test_a_database_that_does_not_answer_is_503(server: Server) -> None:
         [line] = [line for line in server.log.read_text().splitlines() if "rid=sick | GET /healthz" in line]
         assert ("| ERROR |" in line, "no such table: alembic_version" in line) == (True, True)
     finally:
-        with sqlite3.connect(server.state_dir / "remote-lab.sqlite3") as database:
+        with closing(sqlite3.connect(server.state_dir / "remote-lab.sqlite3")) as database, database:
             database.execute("ALTER TABLE hidden RENAME TO alembic_version")
     assert server.call("GET", "/healthz").status_code == 204
 
