@@ -128,6 +128,10 @@ class Server:
         """Wait for the session's turn."""
         wait_until(lambda: self.status(session_id)[0] == "active", f"session {session_id} is active")
 
+    def wait_quiet(self) -> None:
+        """Wait until no lab is on its way down, so that the next session is active at once."""
+        wait_until(lambda: not self.call("GET", "/debug/health").json()["labs"], "no lab is left")
+
     def acquire(
         self, session_id: str, topology: str | Path, *, name: str = "demo.yml", reuse: bool = True, **extra: str
     ) -> requests.Response:

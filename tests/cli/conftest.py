@@ -91,7 +91,7 @@ def end_everything(server: Server) -> None:
     """Empty the queue of a running server and wait until its labs are down."""
     while (head := server.call("GET", "/active-session")).status_code == 200:
         server.end_session(head.json()["session_id"])
-    wait_until(lambda: not list_labs(server.state_dir), "all labs are down")
+    server.wait_quiet()
 
 
 @pytest.fixture

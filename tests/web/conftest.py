@@ -45,6 +45,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def the_slot_is_free(request: pytest.FixtureRequest) -> None:
+    """The lab of the test before goes down behind the end of its session."""
+    if "server" in request.fixturenames:
+        request.getfixturevalue("server").wait_quiet()
+
+
 @pytest.fixture
 def session_id(server: Server) -> Iterator[str]:
     """An active session."""
