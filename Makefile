@@ -10,7 +10,7 @@ WORKERS = 4
 MAKEFLAGS += --no-print-directory
 BIN = .venv/bin
 
-.PHONY: help serve test lint format image clean
+.PHONY: help serve test lint format image peer clean
 
 help:
 	@echo 'make serve [HOST=127.0.0.1] [PORT=8000]  set up what is missing, then serve real labs'
@@ -18,6 +18,7 @@ help:
 	@echo 'make lint                                ruff, mypy, import-linter'
 	@echo 'make format                              let ruff rewrite what it can'
 	@echo 'make image                               build the image that labs run on, if it is missing'
+	@echo 'make peer                                the same suite by our plugin and by neops-remote-lab, compared'
 	@echo 'make clean                               remove .venv, caches and build products; labs and images stay'
 	@echo 'PYTHON=python3.12 with any of them chooses the interpreter of .venv.'
 
@@ -50,6 +51,11 @@ format:
 image:
 	@PYTHON='$(PYTHON)' scripts/setup server
 	@$(BIN)/remote-lab image build
+
+peer:
+	@scripts/setup test
+	@$(BIN)/remote-lab image build
+	@$(BIN)/python scripts/peer
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist remote_lab.egg-info
