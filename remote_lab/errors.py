@@ -11,6 +11,7 @@ The domain knows no HTTP: `remote_lab.web.errors` maps a code to a status. A cod
     |   `-- QueueFull               queue_full
     |-- LabError
     |   |-- LabNotFound             lab_not_found
+    |   |-- SshKeyNotFound          ssh_key_not_found
     |   |-- LabBusy                 lab_busy
     |   |-- LabInUse                lab_in_use
     |   |-- LabBootFailed           lab_boot_failed
@@ -138,6 +139,18 @@ class LabNotFound(LabError):
 
     def __init__(self) -> None:
         super().__init__("This session has no running lab. Start one with POST /lab.")
+
+
+class SshKeyNotFound(LabError):
+    """The running lab has no login key of its own."""
+
+    code = "ssh_key_not_found"
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(
+            f"This lab (provider {provider!r}) has no ssh key of its own. Log in with the user and password of its "
+            "devices, see GET /lab/devices."
+        )
 
 
 class LabBusy(LabError):

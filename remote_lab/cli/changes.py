@@ -92,7 +92,7 @@ class ByServer:
         self._holder = holder
 
     def end_session(self, session_id: str) -> None:
-        self._call("DELETE", f"/session/{session_id}")
+        self._call("DELETE", f"/session/{session_id}", params={"reason": REASON})
 
     def extend_session(self, session_id: str, lease_seconds: float) -> None:
         self._call("POST", f"/session/{session_id}/extend", json={"lease_seconds": lease_seconds})

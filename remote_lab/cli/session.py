@@ -84,7 +84,7 @@ def print_sessions(live: Sequence[SessionRecord]) -> None:
                 output.age(one.activated_at or one.created_at),
                 output.remaining(one.lease_expires_at),
                 f"{one.lab.topology} {one.lab.state}" if one.lab is not None and one.lab.is_live else None,
-                one.purpose or one.ci_job_url,
+                one.purpose or one.ci_job_url or one.ci_job_id,
             )
             for one in live
         ),
@@ -101,7 +101,7 @@ def print_ended(gone: Sequence[SessionRecord]) -> None:
                 f"{output.age(one.ended_at)} ago",
                 output.age(one.created_at, one.ended_at),
                 one.end_reason,
-                one.purpose or one.ci_job_url,
+                one.purpose or one.ci_job_url or one.ci_job_id,
             )
             for one in gone
         ),
@@ -126,6 +126,7 @@ def show(which: str, as_json: bool) -> None:
         ("Slot", one.slot),
         ("For", one.purpose),
         ("CI job", one.ci_job_url),
+        ("CI job id", one.ci_job_id),
         ("Opened", output.moment(one.created_at)),
         ("Active since", output.moment(one.activated_at)),
         ("Lease left", output.remaining(one.lease_expires_at)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from remote_lab.core.db import Database, after_commit, on_failure
 from remote_lab.core.models import Lab
 from remote_lab.core.workspace import Workspaces
 from remote_lab.errors import LabBootCancelled, LabBootFailed, LabTeardownFailed
-from remote_lab.netlab.runner import Device, LabPlace
+from remote_lab.netlab.runner import Device, DeviceState, LabPlace
 from remote_lab.states import LabState
 
 log = logging.getLogger(__name__)
@@ -31,13 +31,22 @@ log = logging.getLogger(__name__)
 class LabRunner(Protocol):
     """What is asked of `remote_lab.netlab.runner.Runner`; see there."""
 
+    @property
+    def provider(self) -> str: ...
     def boot(
-        self, place: LabPlace, *, cancel: threading.Event, report_phase: Callable[[str], None]
+        self,
+        place: LabPlace,
+        *,
+        cancel: threading.Event,
+        report_phase: Callable[[str], None],
+        report_ready: Callable[[str], None],
     ) -> list[Device]: ...
     def stop(self, place: LabPlace) -> None: ...
     def probe(self, place: LabPlace) -> str | None: ...
     def vanished(self, place: LabPlace) -> str | None: ...
     def status(self, place: LabPlace) -> str: ...
+    def login_key(self, place: LabPlace) -> str | None: ...
+    def collect(self, place: LabPlace, devices: Sequence[Device]) -> list[DeviceState]: ...
     def orphans(self, known_lab_ids: Collection[str]) -> list[str]: ...
     def end_orphan(self, lab_id: str) -> None: ...
 
@@ -48,6 +57,8 @@ class Job:
     def __init__(self, place: LabPlace, session_id: str, changed: Callable[[], None]) -> None:
         self.place = place
         self.phase: str | None = None
+        self.ready: tuple[str, ...] = ()
+        """The devices that are up, while it boots."""
         self._changed = changed
         self.session_id = session_id
         self.log = logging.LoggerAdapter(log, {"session_id": session_id, "topology": place.topology})
@@ -71,6 +82,10 @@ class Job:
         self.phase = phase
         self.log.info("Boot: %s", phase)
         self._changed()
+
+    def device_is_ready(self, name: str) -> None:
+        """A device of the boot is up; nobody is woken for it, a lab of many would wake everybody for each."""
+        self.ready = (*self.ready, name)
 
     def end(self, reason: str) -> None:
         """Ask the boot to end; the first reason given is the one its waiters are told."""
@@ -182,7 +197,9 @@ class Boots:
         failure: str | None = None
         try:
             try:
-                booted = self._runner.boot(place, cancel=job.cancel, report_phase=job.enter)
+                booted = self._runner.boot(
+                    place, cancel=job.cancel, report_phase=job.enter, report_ready=job.device_is_ready
+                )
                 devices = [{"name": device.name, "raw": device.raw} for device in booted]
             except LabBootCancelled:
                 failure = f"the boot was ended: {job.cancel_reason}"

@@ -12,16 +12,25 @@ from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.config import Config
 from remote_lab.core import estimates, labs, sessions
+from remote_lab.core.acquires import PendingAcquires
 from remote_lab.core.boots import Boots, Job, LabRunner
 from remote_lab.core.db import Database, after_commit
 from remote_lab.core.labs import Decision
 from remote_lab.core.liveness import Liveness
 from remote_lab.core.models import Lab
-from remote_lab.core.views import Acquired, BootLog, Devices, LabView
+from remote_lab.core.views import Acquired, BootLog, Devices, DeviceStates, LabView
 from remote_lab.core.waiting import Room
 from remote_lab.core.workspace import Upload, UploadedFile, Workspaces
-from remote_lab.errors import LabBootCancelled, LabBusy, LabInUse, LabNotFound, RemoteLabError, TooManyHeldRequests
-from remote_lab.netlab.runner import read_log_tail
+from remote_lab.errors import (
+    LabBootCancelled,
+    LabBusy,
+    LabInUse,
+    LabNotFound,
+    RemoteLabError,
+    SshKeyNotFound,
+    TooManyHeldRequests,
+)
+from remote_lab.netlab.runner import Device, read_log_tail
 from remote_lab.states import LabState
 
 log = logging.getLogger(__name__)
@@ -59,30 +68,43 @@ class LabDesk:
         self.workspaces = workspaces
         self.boots = boots
         self.used = Liveness()
+        self._pending = PendingAcquires()
         self._statuses: dict[str, tuple[float, str]] = {}
         self.acquires = Room(max(1, config.threads // 2))
         self.waits = Room(max(1, config.threads // 4))
         self.streams = Room(max(1, config.threads // 8))
+        self.collectors = Room(max(1, config.threads // 8))
 
     def acquire(
-        self, session_id: str, topology: UploadedFile, extra_files: list[UploadedFile], reuse: bool
+        self,
+        session_id: str,
+        topology: UploadedFile,
+        extra_files: list[UploadedFile],
+        reuse: bool,
+        acquire_id: str | None = None,
     ) -> Acquired:
         """Give the session the uploaded lab: share the running one, join its boot, or boot it, by the acquire table.
 
+        `acquire_id` is the user's name for it: by the same name it is the same reference, however often it is asked.
         Returns when the devices are there. Raises an UploadError, LabBusy, LabBootFailed, LabBootCancelled,
         TooManyHeldRequests, and SessionNotFound when the session ends meanwhile.
         """
         with self.acquires.place():
             upload = self.workspaces.store(topology, extra_files)
             try:
-                while not isinstance(step := self._step(session_id, upload, reuse), Settled):
+                while not isinstance(step := self._step(session_id, upload, reuse, acquire_id), Settled):
                     step.done.wait()
             finally:
                 self.workspaces.release(upload)
             return Acquired(step.reused, step.devices if step.job is None else self._boot_result(session_id, step.job))
 
     def acquire_without_waiting(
-        self, session_id: str, topology: UploadedFile, extra_files: list[UploadedFile], reuse: bool
+        self,
+        session_id: str,
+        topology: UploadedFile,
+        extra_files: list[UploadedFile],
+        reuse: bool,
+        acquire_id: str | None = None,
     ) -> Acquired | None:
         """The same, but returns None as soon as the lab is on its way; `lab()` shows how far it is.
 
@@ -91,34 +113,36 @@ class LabDesk:
         upload = self.workspaces.store(topology, extra_files)
         step: Settled | Job | None = None
         try:
-            step = self._step(session_id, upload, reuse)
+            step = self._step(session_id, upload, reuse, acquire_id)
         finally:
             if not isinstance(step, Job):
                 self.workspaces.release(upload)
         if isinstance(step, Settled):
             return Acquired(step.reused, step.devices) if step.job is None else None
-        waiting = threading.Thread(target=self._go_on, args=(step, session_id, upload, reuse), daemon=True)
+        self._pending.begin(session_id, acquire_id)
+        waiting = threading.Thread(target=self._go_on, args=(step, session_id, upload, reuse, acquire_id), daemon=True)
         waiting.start()
         return None
 
-    def _go_on(self, job: Job, session_id: str, upload: Upload, reuse: bool) -> None:
+    def _go_on(self, job: Job, session_id: str, upload: Upload, reuse: bool, acquire_id: str | None) -> None:
         """Go on deciding for somebody who does not wait, until the lab is on its way."""
         step: Settled | Job = job
         try:
             while isinstance(step, Job):
                 step.done.wait()
-                step = self._step(session_id, upload, reuse)
+                step = self._step(session_id, upload, reuse, acquire_id)
         except RemoteLabError as error:
             log.warning("Nobody hears it: %s", error, extra={"session_id": session_id, "topology": upload.topology})
         finally:
+            self._pending.end(session_id, acquire_id)
             self.workspaces.release(upload)
 
-    def _step(self, session_id: str, upload: Upload, reuse: bool) -> Settled | Job:
+    def _step(self, session_id: str, upload: Upload, reuse: bool, acquire_id: str | None) -> Settled | Job:
         """Decide once; returns the lab that was settled on, or a job to wait for before deciding again."""
-        decision, lab, job = self._decide(session_id, upload, reuse)
+        decision, lab, job = self._decide(session_id, upload, reuse, acquire_id)
         if decision is Decision.ATTACH:
             if why := self.runner.vanished(self.boots.place(lab)):
-                return self.take_down_dead(lab.id, why) or self._step(session_id, upload, reuse)
+                return self.take_down_dead(lab.id, why) or self._step(session_id, upload, reuse, acquire_id)
             self.used.touch(lab.id)
             return Settled(reused=True, job=None, devices=lab.devices or [])
         if job is None:
@@ -140,17 +164,22 @@ class LabDesk:
             eta_seconds = self._boot_eta(transaction, lab)
         state = LabState(lab.state)
         if state == LabState.RUNNING:
-            return LabView(True, lab.topology, ref_count, lab.devices or [], self._netlab_status(lab), state)
+            devices, names = lab.devices or [], [device["name"] for device in lab.devices or []]
+            says = self._netlab_status(lab)
+            return LabView(True, lab.topology, ref_count, devices, says, state, identity=lab.identity, ready=names)
         job = self.boots.find(lab.id)
         return LabView(
             running=False,
             topology=lab.topology,
+            identity=lab.identity,
             ref_count=ref_count,
             state=state,
             phase=job.phase if job is not None else lab.phase,
             failure=lab.failure,
             log_tail=None if state == LabState.STOPPING else read_log_tail(self.workspaces.log(lab.id)),
             eta_seconds=eta_seconds,
+            seconds=_seconds_since(lab.created_at) if state == LabState.STARTING else None,
+            ready=list(job.ready) if job is not None and state == LabState.STARTING else [],
         )
 
     def wait_for_lab(self, session_id: str, seconds: float) -> LabView:
@@ -197,7 +226,7 @@ class LabDesk:
         usual = estimates.boot_seconds(transaction, lab.identity)
         if usual is None:
             return None
-        return max(0.0, usual - (datetime.now(UTC) - lab.created_at).total_seconds())
+        return max(0.0, usual - _seconds_since(lab.created_at))
 
     def _netlab_status(self, lab: Lab) -> str:
         now = time.monotonic()
@@ -209,11 +238,35 @@ class LabDesk:
 
     def devices(self, session_id: str) -> Devices:
         """The devices of the session's running lab; LabNotFound when it has none."""
+        return self._running(session_id).devices or []
+
+    def login_key(self, session_id: str) -> str:
+        """The private key that logs in to the devices of the session's running lab, as OpenSSH writes it.
+
+        LabNotFound when it has none, SshKeyNotFound when the lab has no key of its own.
+        """
+        key = self.runner.login_key(self.boots.place(self._running(session_id)))
+        if key is None:
+            raise SshKeyNotFound(self.runner.provider)
+        return key
+
+    def device_state(self, session_id: str) -> DeviceStates:
+        """What the devices of the session's running lab say of themselves: configurations and show commands.
+
+        LabNotFound when it has none, TooManyHeldRequests; a device or command that fails is no error.
+        """
+        lab = self._running(session_id)
+        with self.collectors.place():
+            devices = [Device(device["name"], device["raw"]) for device in lab.devices or []]
+            return self.runner.collect(self.boots.place(lab), devices)
+
+    def _running(self, session_id: str) -> Lab:
         with self.database.read() as transaction:
             lab = labs.of_session(transaction, sessions.get_active(transaction, session_id))
             if lab is None or lab.state != LabState.RUNNING:
                 raise LabNotFound
-            return lab.devices or []
+            transaction.expunge(lab)
+            return lab
 
     def release(self, session_id: str) -> None:
         """Give back one of the session's references; none below zero. LabNotFound when it has no lab."""
@@ -224,6 +277,16 @@ class LabDesk:
                 raise LabNotFound
             labs.release(transaction, lab, session)
         self.used.touch(lab.id)
+
+    def release_named(self, session_id: str, acquire_id: str) -> None:
+        """Give back the session's reference of this name, also one that is still being decided on; none is no error."""
+        with self.database.write() as transaction:
+            session = sessions.get_active(transaction, session_id)
+            self._pending.give_up(session_id, acquire_id)
+            labs.release_named(transaction, session, acquire_id)
+            lab = labs.of_session(transaction, session)
+        if lab is not None:
+            self.used.touch(lab.id)
 
     def destroy(self, session_id: str, force: bool) -> bool:
         """Take the session's lab down behind this call, also while it boots; False when there is none.
@@ -241,23 +304,31 @@ class LabDesk:
             self.boots.take_down(transaction, lab, "it was destroyed by its session")
         return True
 
-    def _decide(self, session_id: str, upload: Upload, reuse: bool) -> tuple[Decision, Lab, Job | None]:
+    def _decide(
+        self, session_id: str, upload: Upload, reuse: bool, acquire_id: str | None
+    ) -> tuple[Decision, Lab, Job | None]:
         """Decide and act in one transaction; returns the lab it is about and the job to wait for."""
         now = datetime.now(UTC)
         with self.database.write() as transaction:
             session = sessions.get_active(transaction, session_id)
+            if self._pending.is_given_up(session_id, acquire_id):
+                raise LabBootCancelled("whoever asked for it gave it up")
             lab = labs.in_slot(transaction, session.slot or 0)
             if lab is None:
-                lab = labs.claim(transaction, upload.lab_id, session, upload.identity, upload.topology, now)
+                lab = labs.claim(transaction, upload.lab_id, session, upload.identity, upload.topology, now, acquire_id)
                 after_commit(transaction, lambda: self.workspaces.keep(upload))
                 return Decision.BOOT, lab, self.boots.boot(transaction, lab)
+            # References go when a lab begins to stop: one that has any is starting or running.
+            if acquire_id is not None and labs.has_reference(transaction, lab, session, acquire_id):
+                decision = Decision.ATTACH if lab.state == LabState.RUNNING else Decision.JOIN
+                return decision, lab, self.boots.find(lab.id)
             ref_count = labs.ref_count(transaction, lab)
             decision = labs.decide(LabState(lab.state), lab.identity == upload.identity, reuse, ref_count)
             match decision:
                 case Decision.REFUSE:
                     raise LabBusy(lab.topology, ref_count)
                 case Decision.ATTACH | Decision.JOIN:
-                    labs.add_reference(transaction, lab, session, now)
+                    labs.add_reference(transaction, lab, session, now, acquire_id)
                     return decision, lab, self.boots.find(lab.id)
                 case _:
                     return decision, lab, self.boots.take_down(transaction, lab, f"{upload.topology} needs its slot")
@@ -294,3 +365,7 @@ class LabDesk:
             lab = transaction.get(Lab, lab_id)
             if lab is not None and lab.state in (LabState.STARTING, LabState.STOPPING):
                 self.boots.take_down(transaction, lab, "its boot or teardown was cut off")
+
+
+def _seconds_since(moment: datetime) -> float:
+    return max(0.0, (datetime.now(UTC) - moment).total_seconds())

@@ -75,7 +75,15 @@ def live(transaction: Transaction) -> Sequence[Lab]:
     return transaction.scalars(select(Lab).where(Lab.state.in_(LIVE_LAB_STATES)).order_by(Lab.slot)).all()
 
 
-def claim(transaction: Transaction, lab_id: str, session: Session, identity: str, topology: str, now: datetime) -> Lab:
+def claim(
+    transaction: Transaction,
+    lab_id: str,
+    session: Session,
+    identity: str,
+    topology: str,
+    now: datetime,
+    acquire_id: str | None = None,
+) -> Lab:
     """Take the session's slot for a new lab that is about to boot, with the claimant's reference on it.
 
     IntegrityError (uq_labs_live_slot) when the slot has a live lab.
@@ -93,7 +101,7 @@ def claim(transaction: Transaction, lab_id: str, session: Session, identity: str
     )
     transaction.add(lab)
     transaction.flush()
-    add_reference(transaction, lab, session, now)
+    add_reference(transaction, lab, session, now, acquire_id)
     return lab
 
 
@@ -102,11 +110,25 @@ def ref_count(transaction: Transaction, lab: Lab) -> int:
     return transaction.scalar(select(func.count()).where(LabReference.lab_id == lab.id)) or 0
 
 
-def add_reference(transaction: Transaction, lab: Lab, session: Session, now: datetime) -> None:
+def add_reference(
+    transaction: Transaction, lab: Lab, session: Session, now: datetime, acquire_id: str | None = None
+) -> None:
     """Record one more use of the lab by the session, which it belongs to from now on."""
     lab.session_id = session.id
-    transaction.add(LabReference(lab_id=lab.id, session_id=session.id, created_at=now))
+    transaction.add(LabReference(lab_id=lab.id, session_id=session.id, acquire_id=acquire_id, created_at=now))
     transaction.flush()
+
+
+def has_reference(transaction: Transaction, lab: Lab, session: Session, acquire_id: str) -> bool:
+    """Whether the session has the reference of this name to the lab."""
+    named = select(LabReference.id).where(LabReference.lab_id == lab.id, LabReference.session_id == session.id)
+    return transaction.scalar(named.where(LabReference.acquire_id == acquire_id).limit(1)) is not None
+
+
+def release_named(transaction: Transaction, session: Session, acquire_id: str) -> None:
+    """Give back the session's reference of this name; nothing happens when it has none."""
+    mine = LabReference.session_id == session.id
+    transaction.execute(delete(LabReference).where(mine, LabReference.acquire_id == acquire_id))
 
 
 def release(transaction: Transaction, lab: Lab, session: Session) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session as Transaction
 from remote_lab.config import Config
 from remote_lab.core import estimates, labs, sessions
 from remote_lab.core.boots import Boots, Job, LabRunner
-from remote_lab.core.db import Database
+from remote_lab.core.db import Database, after_commit
 from remote_lab.core.desk import LabDesk
 from remote_lab.core.liveness import Liveness
 from remote_lab.core.models import Session
@@ -36,6 +36,7 @@ from remote_lab.states import LabState, SessionState
 log = logging.getLogger(__name__)
 
 NO_WISH = Wish()
+CI_JOB_REASON = "its CI job gave it back"
 POLL_SECONDS = 5.0
 MAX_POLL_SECONDS = 30.0
 HELD_IN_FRONT = 4
@@ -136,14 +137,29 @@ class LabManager:
         owner, who may ask later. SessionNotFound when it has ended already.
         """
         with self.database.write() as transaction:
-            session = sessions.get(transaction, session_id)
-            lab = labs.own_in_slot(transaction, session)
-            is_idle = lab is not None and lab.state == LabState.RUNNING and not labs.ref_count(transaction, lab)
-            sessions.end(transaction, session_id, reason, datetime.now(UTC))
-            if lab is not None and not (is_idle and self.config.warm_seconds):
-                self.boots.take_down(transaction, lab, f"its session ended ({reason})")
+            self._end(transaction, sessions.get(transaction, session_id), reason)
             self._admit(transaction)
-        log.info("Session ended: %s", reason, extra={"session_id": session_id})
+
+    def end_ci_job(self, ci_job: str) -> int:
+        """End whatever a CI job, named by its id or its URL, left in the queue; returns how many sessions that were.
+
+        All of them at once, so that the end of one promotes no other of the same job.
+        """
+        with self.database.write() as transaction:
+            found = sessions.of_ci_job(transaction, ci_job)
+            for session in found:
+                self._end(transaction, session, CI_JOB_REASON)
+            self._admit(transaction)
+        return len(found)
+
+    def _end(self, transaction: Transaction, session: Session, reason: str) -> None:
+        lab = labs.own_in_slot(transaction, session)
+        is_idle = lab is not None and lab.state == LabState.RUNNING and not labs.ref_count(transaction, lab)
+        sessions.end(transaction, session.id, reason, datetime.now(UTC))
+        if lab is not None and not (is_idle and self.config.warm_seconds):
+            self.boots.take_down(transaction, lab, f"its session ended ({reason})")
+        said = {"session_id": session.id}
+        after_commit(transaction, lambda: log.info("Session ended: %s", reason, extra=said))
 
     def check_database(self) -> None:
         """Raise ServerUnhealthy when the database does not answer, or its disk takes nothing more."""
@@ -158,7 +174,7 @@ class LabManager:
             count = len(sessions.live(transaction))
             found = [{"slot": lab.slot, "topology": lab.topology, "state": lab.state} for lab in labs.live(transaction)]
         uptime = time.monotonic() - self._started
-        return HealthView(time.time(), uptime, count, count, self.config.slots, found)
+        return HealthView(time.time(), uptime, count, count, self.config.slots, found, self.runner.provider)
 
     def admit(self) -> None:
         """Promote whoever can be; nothing is written when nobody can."""
@@ -188,6 +204,7 @@ class LabManager:
             lease_expires_at=session.lease_expires_at,
             eta_seconds=self._turn_in_seconds(transaction, active, position) if waits else 0.0,
             held_by=[Holder(one.slot or 0, one.purpose, one.ci_job_url, one.activated_at) for one in active],
+            waiting=sessions.waiting_count(transaction),
         )
 
     def _turn_in_seconds(self, transaction: Transaction, active: Sequence[Session], position: int) -> float | None:

@@ -56,6 +56,7 @@ class Session(Base):
         CheckConstraint("state != 'active' OR slot IS NOT NULL", name="active_has_slot"),
         Index("uq_sessions_active_slot", "slot", unique=True, sqlite_where=text("state = 'active'")),
         Index("ix_sessions_state_ticket", "state", "ticket"),
+        Index("ix_sessions_ci_job_id", "ci_job_id"),
         {"sqlite_autoincrement": True},
     )
 
@@ -70,6 +71,8 @@ class Session(Base):
     """What its owner says it is for."""
     ci_job_url: Mapped[str | None] = mapped_column(Text)
     """The CI job that its owner says it is."""
+    ci_job_id: Mapped[str | None] = mapped_column(Text)
+    """What the CI system calls that job, so that its clean-up step can name it."""
     lease_seconds: Mapped[float | None]
     """How long it may be active, as its owner wanted it; None: as long as the server allows."""
     lease_expires_at: Mapped[datetime | None]
@@ -120,4 +123,6 @@ class LabReference(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     lab_id: Mapped[str] = mapped_column(ForeignKey("labs.id"), index=True)
     session_id: Mapped[str] = mapped_column(ForeignKey("sessions.id"), index=True)
+    acquire_id: Mapped[str | None] = mapped_column(String(128))
+    """What its user calls it; asked for again by that name it is the same reference."""
     created_at: Mapped[datetime]

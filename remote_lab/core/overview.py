@@ -56,6 +56,7 @@ class SessionRecord:
     slot: int | None
     purpose: str | None
     ci_job_url: str | None
+    ci_job_id: str | None
     created_at: datetime
     activated_at: datetime | None
     lease_expires_at: datetime | None
@@ -114,6 +115,7 @@ def _session(session: Session, position: int | None, lab: LabRecord | None) -> S
         slot=session.slot,
         purpose=session.purpose,
         ci_job_url=session.ci_job_url,
+        ci_job_id=session.ci_job_id,
         created_at=session.created_at,
         activated_at=session.activated_at,
         lease_expires_at=session.lease_expires_at,
@@ -129,7 +131,7 @@ def _labs(transaction: Transaction, found: Iterable[Lab]) -> list[LabRecord]:
     counted = (
         select(LabReference.lab_id, func.count()).where(LabReference.lab_id.in_(ids)).group_by(LabReference.lab_id)
     )
-    ref_counts = dict(transaction.execute(counted).tuples().all())
+    ref_counts = dict(transaction.execute(counted).all())
     return [
         LabRecord(
             lab_id=lab.id,

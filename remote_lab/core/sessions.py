@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy import CursorResult, delete, func, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.core.models import Lab, LabReference, Session
@@ -38,6 +38,7 @@ class Wish:
 
     purpose: str | None = None
     ci_job_url: str | None = None
+    ci_job_id: str | None = None
     lease_seconds: float | None = None
     """How long the session may be active; None: as long as the server allows; 0: without limit."""
 
@@ -50,14 +51,14 @@ def check_lease(lease_seconds: float, max_seconds: float) -> None:
 
 def enqueue(transaction: Transaction, wish: Wish, max_waiting: int, now: datetime) -> Session:
     """Put a new session at the end of the queue; QueueFull when `max_waiting` are waiting already."""
-    waiting = transaction.scalar(select(func.count()).where(Session.state == SessionState.WAITING)) or 0
-    if waiting >= max_waiting:
+    if waiting_count(transaction) >= max_waiting:
         raise QueueFull(max_waiting)
     session = Session(
         id=str(uuid.uuid4()),
         state=SessionState.WAITING,
         purpose=wish.purpose,
         ci_job_url=wish.ci_job_url,
+        ci_job_id=wish.ci_job_id,
         lease_seconds=wish.lease_seconds,
         created_at=now,
     )
@@ -125,6 +126,17 @@ def position(transaction: Transaction, session: Session) -> int:
 def live(transaction: Transaction) -> Sequence[Session]:
     """All waiting and active sessions in the order of the queue."""
     return transaction.scalars(select(Session).where(Session.state.in_(LIVE)).order_by(Session.ticket)).all()
+
+
+def waiting_count(transaction: Transaction) -> int:
+    """How many sessions wait for their turn."""
+    return transaction.scalar(select(func.count()).where(Session.state == SessionState.WAITING)) or 0
+
+
+def of_ci_job(transaction: Transaction, ci_job: str) -> Sequence[Session]:
+    """The live sessions of a CI job, named by its id or its URL: the waiting ones first, so that none is promoted."""
+    its = select(Session).where(Session.state.in_(LIVE), or_(Session.ci_job_id == ci_job, Session.ci_job_url == ci_job))
+    return transaction.scalars(its.order_by(Session.state == SessionState.ACTIVE, Session.ticket)).all()
 
 
 def extend(

@@ -7,7 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from remote_lab.netlab.device_state import DeviceState
+
 Devices = list[dict[str, Any]]
+DeviceStates = list[DeviceState]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class SessionView:
     """Until its turn, as far as can be known: 0 when active, None when nothing was measured yet."""
     held_by: list[Holder]
     """Who is active, for one that waits."""
+    waiting: int
+    """How many sessions wait, so that who holds a lab can yield."""
     retry_after_seconds: int | None = None
     """When asking again makes sense, for one that waits and was not held."""
 
@@ -58,6 +63,12 @@ class LabView:
     """The last lines of the boot log of a lab that is starting or failed."""
     eta_seconds: float | None = None
     """Until a starting lab runs, from earlier boots of the same; None when there were none."""
+    seconds: float | None = None
+    """Since the boot of a starting lab began."""
+    identity: str | None = None
+    """Its identity, by which whoever uploaded it knows its own lab."""
+    ready: list[str] = field(default_factory=list)
+    """The devices that are up; while the lab starts as far as its boot tells, all of them when it runs."""
     retry_after_seconds: int | None = None
     """When to ask again, because there was no room to hold the request."""
 
@@ -81,6 +92,8 @@ class HealthView:
     slots: int
     labs: list[dict[str, Any]]
     """`{slot, topology, state}` of every lab that is starting, running or stopping."""
+    provider: str
+    """The netlab provider whose labs run here."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Collection, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -13,7 +14,10 @@ from pathlib import Path
 from remote_lab.errors import ProviderUnavailable
 from remote_lab.netlab import features, management
 from remote_lab.netlab.connector import NetlabCall, NetlabResult, run_netlab
+from remote_lab.netlab.device_state import MAX_OUTPUT_BYTES, MAX_TOTAL_BYTES, Collected, Said, Wanted
 from remote_lab.netlab.image import Images
+from remote_lab.netlab.lab_files import read_lab_file
+from remote_lab.netlab.netns.lab import LOGIN_KEY, PLAN
 from remote_lab.netlab.pod import COMMANDS_INSIDE, PodFailed, Pods, enter_command, unknown
 from remote_lab.netlab.site import ForegroundCall, LabPlace, NetlabRequest, SiteFailed
 
@@ -22,6 +26,12 @@ logger = logging.getLogger(__name__)
 PROVIDER = "netns"
 _TOOLS = {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}
 _CHECK_SECONDS = 10.0
+_COLLECT_MARGIN_SECONDS = 5.0
+_MAX_PLAN_BYTES = 4 * 2**20
+_MAX_KEY_BYTES = 16 * 1024
+_MAX_NODES = 256
+"""No management network has room for more."""
+_PRIVATE_KEY = re.compile(rb"-----BEGIN OPENSSH PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END OPENSSH PRIVATE KEY-----\n")
 _ENVIRONMENT = {
     "PATH": f"{COMMANDS_INSIDE}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -48,6 +58,17 @@ def missing_requirements() -> list[str]:
 def state_tag(state_dir: Path) -> str:
     """Return what marks the pods of one server: servers with different state folders never touch each other's."""
     return hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:16]
+
+
+def _read_collected(text: str) -> Collected:
+    """Read what `netns-lab collect` printed; SiteFailed for anything else, which code of the lab may have printed."""
+    try:
+        return {
+            name: [Said(str(output), ok is True) for output, ok in said]
+            for name, said in dict(json.loads(text)).items()
+        }
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SiteFailed("the lab printed something else than what was collected") from error
 
 
 class PodSite:
@@ -140,6 +161,36 @@ class PodSite:
             stream=self._stream_output and not request.quiet,
         )
         return run_netlab(call, cancel=request.cancel, on_line=request.on_line)
+
+    def node_names(self, place: LabPlace) -> Collection[str]:
+        content = read_lab_file(place.directory, str(PLAN), _MAX_PLAN_BYTES)
+        try:
+            names = [node["name"] for node in json.loads(content or b"")["nodes"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return ()  # netlab will say what is wrong with it, or the lab has made it unreadable for itself
+        return [name for name in names if isinstance(name, str)][:_MAX_NODES]
+
+    def login_key(self, place: LabPlace) -> str | None:
+        content = read_lab_file(place.directory, str(LOGIN_KEY), _MAX_KEY_BYTES)
+        found = _PRIVATE_KEY.fullmatch(content or b"")
+        return None if found is None else found[0].decode("ascii")
+
+    def collect(self, place: LabPlace, wanted: Wanted, *, seconds: float) -> Collected:
+        commands = list(dict.fromkeys(command for asked in wanted.values() for command in asked))
+        indexes = {command: index for index, command in enumerate(commands)}
+        argument = {
+            "commands": commands,
+            "nodes": {name: [indexes[command] for command in asked] for name, asked in wanted.items()},
+            "seconds": seconds,
+            "output_bytes": MAX_OUTPUT_BYTES,
+            "total_bytes": MAX_TOTAL_BYTES,
+        }
+        request = NetlabRequest((), seconds=seconds + _COLLECT_MARGIN_SECONDS, capture=True, quiet=True)
+        result = self._run(place, ["netns-lab", "collect", json.dumps(argument)], request)
+        if not result.succeeded:
+            how = "took too long" if result.exit_status is None else f"ended with status {result.exit_status}"
+            raise SiteFailed(f"netns-lab collect {how}")
+        return _read_collected(result.output)
 
     def close(self, place: LabPlace, *, deadline: float) -> str | None:
         return self._pods.end(place.lab_id, deadline=deadline)

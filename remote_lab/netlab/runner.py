@@ -19,14 +19,16 @@ from typing import Any
 from remote_lab.errors import LabBootCancelled, LabBootFailed, LabNotRunning, LabTeardownFailed, ProviderUnavailable
 from remote_lab.netlab import pod_site
 from remote_lab.netlab.connector import Ending, NetlabResult
+from remote_lab.netlab.device_state import COLLECT_SECONDS, Collected, DeviceState, assemble, commands_of
 from remote_lab.netlab.doctor import Doctor, Finding
 from remote_lab.netlab.foreground import run_in_foreground
 from remote_lab.netlab.host_site import HostSite, find_netlab
 from remote_lab.netlab.image import Images
+from remote_lab.netlab.netns.lab import up_name
 from remote_lab.netlab.pod_site import PodSite
 from remote_lab.netlab.site import LabPlace, NetlabRequest, Site, SiteFailed
 
-__all__ = ["PHASES", "Device", "Finding", "LabPlace", "Runner"]
+__all__ = ["PHASES", "Device", "DeviceState", "Finding", "LabPlace", "Runner"]
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +105,11 @@ class Runner:
         else:
             self._site = HostSite(provider=provider, netlab=netlab, stream_output=stream_output)
 
+    @property
+    def provider(self) -> str:
+        """The netlab provider whose labs run here."""
+        return self._site.provider
+
     def prepare(self) -> str:
         """Set up what all labs need; building the image can take a minute.
 
@@ -125,18 +132,26 @@ class Runner:
         """Undo `prepare`; labs go on."""
         self._site.shutdown()
 
-    def boot(self, place: LabPlace, *, cancel: threading.Event, report_phase: Callable[[str], None]) -> list[Device]:
+    def boot(
+        self,
+        place: LabPlace,
+        *,
+        cancel: threading.Event,
+        report_phase: Callable[[str], None],
+        report_ready: Callable[[str], None] = lambda name: None,
+    ) -> list[Device]:
         """Boot a lab and return its devices.
 
         Args:
             place: where; nothing of this lab may run yet.
             cancel: set by anyone to end the boot.
             report_phase: told each of `PHASES` as it begins.
+            report_ready: told the name of each node once, when it is up, where the provider says that.
         Raises:
             LabBootFailed: it did not come up in time; nothing of it is left.
             LabBootCancelled: it was ended; nothing of it is left.
         """
-        boot = _Boot(self._site, place, time.monotonic() + self._boot_seconds, cancel, report_phase)
+        boot = _Boot(self._site, place, time.monotonic() + self._boot_seconds, cancel, report_phase, report_ready)
         try:
             return boot.run()
         except BaseException:
@@ -217,6 +232,25 @@ class Runner:
             return f"netlab status gave no answer within {_STATUS_SECONDS:.0f} seconds."
         return result.output.strip() or f"netlab status ended with status {result.exit_status}."
 
+    def login_key(self, place: LabPlace) -> str | None:
+        """Return the private key that logs in to the devices of a running lab; None when it has none of its own."""
+        return self._site.login_key(place)
+
+    def collect(self, place: LabPlace, devices: Sequence[Device]) -> list[DeviceState]:
+        """Return what the devices of a running lab say of themselves, within limits of time and size; never raises.
+
+        A device that cannot be asked has outputs that say why.
+        """
+        wanted = {device.name: commands_of(device.raw) for device in devices}
+        collected: Collected = {}
+        why = "the device was not reached"
+        try:
+            collected = self._site.collect(place, wanted, seconds=COLLECT_SECONDS)
+        except (SiteFailed, OSError) as error:
+            logger.warning("The state of lab %s cannot be collected: %s", place.lab_id, error)
+            why = str(error)
+        return assemble([(device.name, device.raw) for device in devices], wanted, collected, why)
+
     def orphans(self, known_lab_ids: Collection[str]) -> list[str]:
         """Return ids of labs of this server that run though nobody knows them, found by what they are."""
         return self._site.orphans(known_lab_ids)
@@ -249,7 +283,10 @@ class _Boot:
     deadline: float
     cancel: threading.Event
     report_phase: Callable[[str], None]
+    report_ready: Callable[[str], None] = lambda name: None
     phase: str = ""
+    not_ready: set[str] | None = None
+    """Nodes of which the boot has not said that they are up; None before anybody knows which nodes there are."""
 
     def run(self) -> list[Device]:
         self._enter("pod")
@@ -289,6 +326,13 @@ class _Boot:
         for beginning, phase in _PHASE_LINES.items():
             if beginning in line and PHASES.index(phase) > PHASES.index(self.phase):
                 self._enter(phase)
+        # Code of the lab may print the same: it counts once for each node there is.
+        if self.phase == "start" and (name := up_name(line.strip())) is not None:
+            if self.not_ready is None:
+                self.not_ready = set(self.site.node_names(self.place))
+            if name in self.not_ready:
+                self.not_ready.remove(name)
+                self.report_ready(name)
 
     def _netlab(
         self, arguments: tuple[str, ...], *, capture: bool = False, on_line: Callable[[str], None] | None = None

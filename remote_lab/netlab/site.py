@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from remote_lab.netlab.connector import NetlabResult
+from remote_lab.netlab.device_state import Collected, Wanted
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,21 @@ class Site(Protocol):
 
         Raises:
             SiteFailed: the place is not open.
+        """
+
+    def node_names(self, place: LabPlace) -> Collection[str]:
+        """Return the nodes of a lab that starts, where its boot log tells which are up; empty where it does not."""
+
+    def login_key(self, place: LabPlace) -> str | None:
+        """Return the private key that logs in to the nodes of a lab; None when it has none of its own."""
+
+    def collect(self, place: LabPlace, wanted: Wanted, *, seconds: float) -> Collected:
+        """Run commands on the devices of a lab, one after the other on each of them, for so long at most.
+
+        Returns:
+            what was said; devices that were not reached are left out.
+        Raises:
+            SiteFailed, OSError: none was reached.
         """
 
     def close(self, place: LabPlace, *, deadline: float) -> str | None:

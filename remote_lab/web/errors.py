@@ -22,6 +22,7 @@ STATUS: Mapping[type[errors.RemoteLabError], HTTPStatus] = {
     errors.LeaseTooLong: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.LabNotFound: HTTPStatus.NOT_FOUND,
+    errors.SshKeyNotFound: HTTPStatus.NOT_FOUND,
     errors.LabBusy: HTTPStatus.LOCKED,
     errors.LabInUse: HTTPStatus.CONFLICT,
     errors.LabBootFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -129,8 +130,8 @@ def _items(messages: Any, loc: tuple[str | int, ...] = ()) -> Iterator[dict[str,
             yield from _items(inner, (*loc, key if loc else PLACES.get(str(key), str(key))))
         return
     for message in messages if isinstance(messages, list) else [messages]:
-        missing = str(message).startswith("Missing data")
-        yield _item(loc, "Field required" if missing else str(message), "missing" if missing else "value_error")
+        text = "Field required" if str(message).startswith("Missing data") else str(message)
+        yield _item(loc, text, "missing" if text.startswith("Field required") else "value_error")
 
 
 def _defect(error: Exception) -> Response:

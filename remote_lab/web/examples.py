@@ -8,6 +8,7 @@ from typing import Any
 Examples = dict[str, dict[str, Any]]
 
 _SESSION_ID = "24f01c2d-8f4e-4a5b-9c3d-1e2f3a4b5c6d"
+_IDENTITY = "6b0dbdcd6e5b0d8b5a2a3a1a4f6c2d9f1de0a3bc5fd5f7a2e4a1c0b9d8e7f601"
 _CI_JOB = "https://ci.example.org/jobs/4711"
 _DEVICES = [
     {"name": "r1", "raw": {"id": 1, "name": "r1", "device": "frr", "ansible_host": "198.18.1.101"}},
@@ -20,6 +21,7 @@ _ACTIVE = {
     "lease_expires_at": "2026-05-27T16:34:56+00:00",
     "eta_seconds": 0.0,
     "held_by": [],
+    "waiting": 2,
 }
 _WAITING = {
     "status": "waiting",
@@ -28,10 +30,12 @@ _WAITING = {
     "lease_expires_at": None,
     "eta_seconds": 140.0,
     "held_by": [{"slot": 1, "purpose": "nightly", "ci_job_url": _CI_JOB, "active_since": "2026-05-27T12:34:56+00:00"}],
+    "waiting": 2,
 }
 _NO_LAB: dict[str, Any] = {
     "running": False,
     "topology": None,
+    "identity": None,
     "ref_count": 0,
     "devices": [],
     "netlab_status": None,
@@ -40,25 +44,45 @@ _NO_LAB: dict[str, Any] = {
     "failure": None,
     "log_tail": None,
     "eta_seconds": None,
+    "seconds": None,
+    "ready": [],
 }
 _RUNNING = {
     **_NO_LAB,
     "running": True,
     "topology": "ospf-pair.yml",
+    "identity": _IDENTITY,
     "ref_count": 1,
     "devices": _DEVICES,
     "netlab_status": "Lab default in /lab, 2 nodes running",
     "state": "running",
+    "ready": ["r1", "r2"],
 }
 _STARTING = {
     **_NO_LAB,
     "topology": "ospf-pair.yml",
+    "identity": _IDENTITY,
     "ref_count": 1,
     "state": "starting",
     "phase": "start",
     "log_tail": "[CREATED] provider configuration file",
     "eta_seconds": 1.5,
+    "seconds": 0.8,
+    "ready": ["r1"],
 }
+_STATE = {
+    "devices": [
+        {
+            "name": "r1",
+            "device": "frr",
+            "outputs": [
+                {"command": "vtysh -c 'show running-config'", "output": "frr version 10.3\nhostname r1\n", "ok": True},
+                {"command": "vtysh -c 'show ip ospf neighbor'", "output": "ospfd is not running\n", "ok": False},
+            ],
+        }
+    ]
+}
+_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE...\n-----END OPENSSH PRIVATE KEY-----\n"
 
 
 def _one(**examples: Any) -> Examples:
@@ -66,13 +90,17 @@ def _one(**examples: Any) -> Examples:
 
 
 REQUESTS: Mapping[tuple[str, str], Examples] = {
-    ("post", "/session"): _one(nothing={}, told={"purpose": "nightly", "ci_job_url": _CI_JOB, "lease_seconds": 3600.0}),
+    ("post", "/session"): _one(
+        nothing={},
+        told={"purpose": "nightly", "ci_job_url": _CI_JOB, "ci_job_id": "4711", "lease_seconds": 3600.0},
+    ),
     ("post", "/session/{session_id}/extend"): _one(an_hour={"lease_seconds": 3600.0}),
     ("post", "/lab"): _one(ospf={"topology": "nodes: [ r1, r2 ]", "reuse": True}),
 }
 
 RESPONSES: Mapping[tuple[str, str, str], Examples] = {
     ("post", "/session", "201"): _one(free={"session_id": _SESSION_ID, "position": 0}),
+    ("delete", "/session", "200"): _one(some={"ended": 2}, none={"ended": 0}),
     ("get", "/session/{session_id}", "200"): _one(active=_ACTIVE, waiting=_WAITING),
     ("post", "/session/{session_id}/extend", "200"): _one(active=_ACTIVE),
     ("get", "/active-session", "200"): _one(head={"session_id": _SESSION_ID, "status": "active", "position": 0}),
@@ -86,6 +114,8 @@ RESPONSES: Mapping[tuple[str, str, str], Examples] = {
         booting="event: phase\ndata: create\n\nid: 38\ndata: [CREATED] provider\n\n"
     ),
     ("get", "/lab/devices", "200"): _one(pair=_DEVICES),
+    ("get", "/lab/ssh-key", "200"): _one(key=_KEY),
+    ("get", "/lab/state", "200"): _one(router=_STATE),
     ("get", "/debug/health", "200"): _one(
         well={
             "status": "ok",
@@ -98,6 +128,7 @@ RESPONSES: Mapping[tuple[str, str, str], Examples] = {
             "labs": [{"slot": 1, "topology": "ospf-pair.yml", "state": "running"}],
             "reaper_age_seconds": 2.5,
             "version": "0.1.0",
+            "provider": "netns",
         }
     ),
 }

@@ -9,12 +9,23 @@ from werkzeug.datastructures import FileStorage
 
 from remote_lab import logs
 from remote_lab.core.following import LogFollower
-from remote_lab.core.views import Acquired, Devices, LabView
+from remote_lab.core.views import Acquired, Devices, DeviceStates, LabView
 from remote_lab.core.workspace import UploadedFile
 from remote_lab.web.connection import EventStream, client_is_gone, prefers_async
 from remote_lab.web.gate import Answer, caller, manager, refresh, require_active_session, retry_after
 from remote_lab.web.parsing import StrictBlueprint
-from remote_lab.web.schemas import DestroyQuery, Device, FollowQuery, LabAcquired, LabForm, LabStatus, WaitQuery
+from remote_lab.web.schemas import (
+    AcquireHeader,
+    DestroyQuery,
+    Device,
+    FollowQuery,
+    LabAcquired,
+    LabForm,
+    LabState,
+    LabStatus,
+    NoQuery,
+    WaitQuery,
+)
 
 blueprint = StrictBlueprint("lab", __name__, description="The lab of the active session")
 blueprint.before_request(require_active_session)
@@ -23,19 +34,21 @@ blueprint.after_request(refresh)
 
 @blueprint.post("/lab")
 @blueprint.arguments(LabForm, location="files")
+@blueprint.arguments(AcquireHeader, location="headers")
 @blueprint.response(200, LabAcquired)
 @blueprint.alt_response(202, schema=LabStatus, success=True, description="On its way, as `Prefer: respond-async` wants")
-def acquire(form: dict[str, Any]) -> Acquired | Response:
+def acquire(form: dict[str, Any], header: dict[str, str | None]) -> Acquired | Response:
     """Boot the uploaded topology, or share the lab that already runs it; answers when its devices are there."""
     logs.concerns(topology=form["topology"].filename)
     topology, extra_files = _uploaded(form["topology"]), [_uploaded(part) for part in form["extra_files"]]
     desk = manager().desk
     if not prefers_async():
-        acquired = desk.acquire(caller(), topology, extra_files, form["reuse"])
-        if client_is_gone():
+        acquired = desk.acquire(caller(), topology, extra_files, form["reuse"], header["acquire_id"])
+        # Whoever gave it a name comes back for it, or releases it by that name.
+        if header["acquire_id"] is None and client_is_gone():
             desk.release(caller())
         return acquired
-    at_once = desk.acquire_without_waiting(caller(), topology, extra_files, form["reuse"])
+    at_once = desk.acquire_without_waiting(caller(), topology, extra_files, form["reuse"], header["acquire_id"])
     if at_once is not None:
         return at_once
     response = jsonify(LabStatus().dump(desk.lab(caller())))
@@ -76,11 +89,31 @@ def devices() -> Devices:
     return manager().desk.devices(caller())
 
 
+@blueprint.get("/lab/ssh-key")
+@blueprint.arguments(NoQuery, location="query")
+@blueprint.response(200, content_type="text/plain")
+def ssh_key(_query: dict[str, Any]) -> Response:
+    """The private key that logs in to every device of the running lab; made for this lab, and gone with it."""
+    return Response(manager().desk.login_key(caller()), mimetype="text/plain", headers={"Cache-Control": "no-store"})
+
+
+@blueprint.get("/lab/state")
+@blueprint.arguments(NoQuery, location="query")
+@blueprint.response(200, LabState)
+def state(_query: dict[str, Any]) -> dict[str, DeviceStates]:
+    """What the devices of the running lab say of themselves; configurations and show commands, in seconds."""
+    return {"devices": manager().desk.device_state(caller())}
+
+
 @blueprint.post("/lab/release")
+@blueprint.arguments(AcquireHeader, location="headers")
 @blueprint.response(204)
-def release() -> None:
+def release(header: dict[str, str | None]) -> None:
     """Give one reference back; the lab keeps running, idle when it was the last."""
-    manager().desk.release(caller())
+    if header["acquire_id"] is None:
+        manager().desk.release(caller())
+    else:
+        manager().desk.release_named(caller(), header["acquire_id"])
 
 
 @blueprint.delete("/lab")

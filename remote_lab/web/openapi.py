@@ -48,6 +48,7 @@ _BOOT: Kinds = (errors.LabBusy, errors.LabBootFailed, errors.LabBootCancelled, e
 ERRORS: Mapping[tuple[str, str], Kinds] = {
     ("post", "/session"): (errors.QueueFull, errors.LeaseTooLong),
     ("get", "/session/{session_id}"): (*_ANY_SESSION, errors.TooManyHeldRequests),
+    ("delete", "/session"): (),
     ("delete", "/session/{session_id}"): _ANY_SESSION,
     ("post", "/session/{session_id}/extend"): (*_ACTIVE_SESSION, errors.LeaseTooLong),
     ("post", "/session/heartbeat"): _ANY_SESSION,
@@ -56,6 +57,8 @@ ERRORS: Mapping[tuple[str, str], Kinds] = {
     ("get", "/lab"): (*_ACTIVE_SESSION, errors.TooManyHeldRequests),
     ("get", "/lab/log"): (*_ACTIVE_SESSION, errors.LabNotFound, errors.TooManyHeldRequests),
     ("get", "/lab/devices"): (*_ACTIVE_SESSION, errors.LabNotFound),
+    ("get", "/lab/ssh-key"): (*_ACTIVE_SESSION, errors.LabNotFound, errors.SshKeyNotFound),
+    ("get", "/lab/state"): (*_ACTIVE_SESSION, errors.LabNotFound, errors.TooManyHeldRequests),
     ("post", "/lab/release"): (*_ACTIVE_SESSION, errors.LabNotFound),
     ("delete", "/lab"): (*_ACTIVE_SESSION, errors.LabInUse),
     ("get", "/healthz"): (errors.ServerUnhealthy,),
@@ -63,10 +66,15 @@ ERRORS: Mapping[tuple[str, str], Kinds] = {
 }
 """The errors of each operation; what any of them may answer besides is added by `_responses()`."""
 
+OPERATION_IDS: Mapping[tuple[str, str], str] = {("delete", "/session"): "delete_sessions_of_ci_job"}
+"""Where method and path make no name of their own: `delete_session` is that of one session."""
+
 _NEEDS_HEADER = frozenset({("post", "/session/heartbeat")})
 _VALIDATED = frozenset(
     {
         ("post", "/session"),
+        ("delete", "/session"),
+        ("delete", "/session/{session_id}"),
         ("get", "/session/{session_id}"),
         ("post", "/session/{session_id}/extend"),
         ("post", "/session/heartbeat"),
@@ -97,7 +105,9 @@ _ASYNC = {
     "Location": {"description": "Where to ask how far it is: /lab.", "schema": {"type": "string"}},
     "Preference-Applied": {"description": "respond-async (RFC 7240).", "schema": {"type": "string"}},
 }
+_NO_STORE = {"Cache-Control": {"description": "no-store: a key is kept nowhere.", "schema": {"type": "string"}}}
 HEADERS: Mapping[tuple[str, str, str], Document] = {
+    ("get", "/lab/ssh-key", "200"): _NO_STORE,
     ("get", "/session/{session_id}", "200"): _RETRY_AFTER,
     ("get", "/lab", "200"): _RETRY_AFTER,
     ("post", "/lab", "202"): _ASYNC,
@@ -192,6 +202,8 @@ def _complete_operation(method: str, path: str, operation: Document) -> None:
 
 
 def _operation_id(method: str, path: str) -> str:
+    if (method, path) in OPERATION_IDS:
+        return OPERATION_IDS[method, path]
     words = [word for word in path.replace("-", "_").strip("/").split("/") if not word.startswith("{")]
     return "_".join([method, *words])
 

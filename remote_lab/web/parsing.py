@@ -29,6 +29,12 @@ class StrictParser(FlaskParser):
         except RecursionError as error:
             raise ValidationError(["The JSON is nested too deeply."]) from error
 
+    def load_querystring(self, req: Request, schema: Schema) -> MultiDictProxy:
+        twice = [name for name, values in req.args.lists() if len(values) > 1]
+        if twice:
+            raise ValidationError({name: ["is there more than once, one is expected"] for name in twice})
+        return cast(MultiDictProxy, super().load_querystring(req, schema))
+
     def load_files(self, req: Request, schema: Schema) -> MultiDictProxy:
         try:
             form = CombinedMultiDict[str, Any]([cast(Any, req.files), cast(Any, req.form)])

@@ -13,6 +13,8 @@ from werkzeug.datastructures import FileStorage
 TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 MAX_WAIT_SECONDS = 60.0
 FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
+ACQUIRE_HEADER = "X-Acquire-ID"
+OWNER_REASON = "its owner ended it"
 
 
 class Flag(fields.Boolean):
@@ -81,6 +83,7 @@ class SessionStatus(Schema):
     lease_expires_at = fields.AwareDateTime(required=True, allow_none=True)
     eta_seconds = fields.Float(required=True, allow_none=True)
     held_by = fields.List(fields.Nested(Holder), required=True)
+    waiting = fields.Integer(required=True)
 
 
 class ActiveSession(Schema):
@@ -96,7 +99,33 @@ class SessionWish(Schema):
 
     purpose = fields.String(validate=[Length(1, 200), printable])
     ci_job_url = fields.Url(schemes={"http", "https"}, require_tld=False, validate=Length(max=500))
+    ci_job_id = fields.String(validate=[Length(1, 200), printable])
     lease_seconds = Seconds()
+
+
+class CiJobQuery(Schema):
+    """Whose sessions are to end: the `ci_job_id` or the `ci_job_url` that they were opened with."""
+
+    ci_job = fields.String(
+        required=True,
+        validate=[Length(1, 500), printable],
+        error_messages={
+            "required": "Field required: DELETE /session?ci_job=ID ends what a CI job left, "
+            "DELETE /session/SESSION_ID a single session"
+        },
+    )
+
+
+class JobEnded(Schema):
+    """How many sessions of a CI job have ended; 0 when it left none."""
+
+    ended = fields.Integer(required=True)
+
+
+class EndQuery(Schema):
+    """Why a session ends, as a clause that whoever asks for it later is told."""
+
+    reason = fields.String(load_default=OWNER_REASON, validate=[Length(1, 200), printable])
 
 
 class LeaseExtension(Schema):
@@ -136,6 +165,20 @@ class LabForm(Schema):
     extra_files = fields.List(File(), load_default=list)
 
 
+class AcquireHeader(Schema):
+    """What a user calls an acquire, so that asking twice is asking once."""
+
+    acquire_id = fields.String(
+        data_key=ACQUIRE_HEADER,
+        load_default=None,
+        validate=[Length(1, 128), printable],
+        metadata={
+            "description": "A name of your own, such as a uuid4: the same acquire sent again, because nobody knows "
+            "whether it arrived, takes no second reference; a release by that name gives back that one."
+        },
+    )
+
+
 class LabAcquired(Schema):
     """An acquired lab; `reused` when it was there before."""
 
@@ -148,6 +191,7 @@ class LabStatus(Schema):
 
     running = fields.Boolean(required=True)
     topology = fields.String(required=True, allow_none=True)
+    identity = fields.String(required=True, allow_none=True)
     ref_count = fields.Integer(required=True)
     devices = fields.List(fields.Nested(Device), required=True)
     netlab_status = fields.String(required=True, allow_none=True)
@@ -156,6 +200,34 @@ class LabStatus(Schema):
     failure = fields.String(required=True, allow_none=True)
     log_tail = fields.String(required=True, allow_none=True)
     eta_seconds = fields.Float(required=True, allow_none=True)
+    seconds = fields.Float(required=True, allow_none=True)
+    ready = fields.List(fields.String(), required=True)
+
+
+class CommandOutput(Schema):
+    """What a device said to a command; `ok` is false when the command failed there."""
+
+    command = fields.String(required=True)
+    output = fields.String(required=True)
+    ok = fields.Boolean(required=True)
+
+
+class DeviceState(Schema):
+    """A device, its netlab device type, and what it says of itself: its configuration first."""
+
+    name = fields.String(required=True)
+    device = fields.String(required=True, allow_none=True)
+    outputs = fields.List(fields.Nested(CommandOutput), required=True)
+
+
+class LabState(Schema):
+    """The state of all devices of a lab."""
+
+    devices = fields.List(fields.Nested(DeviceState), required=True)
+
+
+class NoQuery(Schema):
+    """The query of a call that takes none."""
 
 
 class DestroyQuery(Schema):
@@ -185,3 +257,4 @@ class DebugHealth(Schema):
     labs = fields.List(fields.Nested(HealthLab), required=True)
     reaper_age_seconds = fields.Float(required=True)
     version = fields.String(required=True)
+    provider = fields.String(required=True)

@@ -11,6 +11,9 @@ from remote_lab.web.gate import Answer, caller, manager, refresh, retry_after
 from remote_lab.web.parsing import StrictBlueprint
 from remote_lab.web.schemas import (
     ActiveSession,
+    CiJobQuery,
+    EndQuery,
+    JobEnded,
     LeaseExtension,
     SessionCreated,
     SessionStatus,
@@ -57,10 +60,19 @@ def extend(extension: dict[str, float], session_id: str) -> SessionView:
 
 
 @blueprint.delete("/session/<session_id>")
+@blueprint.arguments(EndQuery, location="query")
 @blueprint.response(204)
-def end_session(session_id: str) -> None:
+def end_session(query: dict[str, str], session_id: str) -> None:
     """Give a session back; its lab goes down behind this call."""
-    manager().end_session(session_id, "its owner ended it")
+    manager().end_session(session_id, query["reason"])
+
+
+@blueprint.delete("/session")
+@blueprint.arguments(CiJobQuery, location="query")
+@blueprint.response(200, JobEnded)
+def end_ci_job(query: dict[str, str]) -> dict[str, int]:
+    """End the sessions that a CI job left, waiting ones and active ones; none is as good as some."""
+    return {"ended": manager().end_ci_job(query["ci_job"])}
 
 
 @blueprint.get("/active-session")

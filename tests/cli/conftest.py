@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import CALL_SECONDS, STANDIN, Server, list_labs, running, wait_until
+from harness import CALL_SECONDS, STANDIN, Server, list_labs, running
 
 TOPOLOGY = "nodes: [ r1, r2 ]\n"
 

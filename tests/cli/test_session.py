@@ -75,7 +75,7 @@ def test_ending_a_session_takes_its_lab_down_and_promotes_the_next(
     operator_says = operator.says("session", "end", session_id[:8])
     assert operator_says == f"Session {session_id[:8]} ended.\nLab demo.yml is down.\n"
     assert list_labs(server.state_dir) == []
-    assert server.call("GET", f"/session/{session_id}").status_code == 404
+    assert server.call("GET", f"/session/{session_id}").json()["reason"] == "an operator ended it"
     assert "ended" in operator.complains("session", "end", session_id)
 
 
@@ -93,6 +93,18 @@ def test_end_wants_names_or_all(operator: Operator) -> None:
     """Neither, or both, is wrong usage."""
     assert "--all" in operator.complains("session", "end", status=2)
     assert "--all" in operator.complains("session", "end", "abcd", "--all", status=2)
+
+
+def test_the_ci_job_of_a_session_is_shown(server: Server, operator: Operator) -> None:
+    """By its id where it has said no more; a job that is over has ended what it left."""
+    wish = {"ci_job_id": "build-4711", "ci_job_url": "https://ci.example.org/4711"}
+    full = server.call("POST", "/session", json=wish).json()["session_id"]
+    bare = server.call("POST", "/session", json={"ci_job_id": "build-4712"}).json()["session_id"]
+    assert ["CI", "job", "id", "build-4711"] in operator.rows("session", "show", full)
+    assert operator.data("session", "show", full)["ci_job_id"] == "build-4711"
+    assert [row[-1] for row in operator.rows("session", "list")[1:]] == [wish["ci_job_url"], "build-4712"]
+    server.call("DELETE", "/session", params={"ci_job": "build-4712"})
+    assert operator.data("session", "show", bare)["end_reason"] == "its CI job gave it back"
 
 
 def test_ended_sessions_are_listed_with_the_reason(server: Server, operator: Operator, session_id: str) -> None:

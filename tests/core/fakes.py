@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
 from remote_lab.core.workspace import UploadedFile
 from remote_lab.errors import LabBootCancelled, LabBootFailed, LabTeardownFailed
-from remote_lab.netlab.runner import Device, LabPlace
+from remote_lab.netlab.device_state import CommandOutput
+from remote_lab.netlab.runner import Device, DeviceState, LabPlace
 
 WAIT_SECONDS = 10.0
 
@@ -18,12 +19,18 @@ WAIT_SECONDS = 10.0
 class FakeRunner:
     """netlab's timing and failures: a boot or teardown waits while its gate is closed, then does what was asked."""
 
+    provider = "fake"
+
     def __init__(self) -> None:
         self.may_boot = threading.Event()
         self.may_stop = threading.Event()
         self.may_boot.set()
         self.may_stop.set()
+        self.may_collect = threading.Event()
+        self.may_collect.set()
+        self.collecting = threading.Event()
         self.boot_began = threading.Event()
+        self.key: str | None = None
         self.boot_fails = False
         self.boot_raises: Exception | None = None
         self.stop_fails = False
@@ -31,12 +38,20 @@ class FakeRunner:
         self.pods: set[str] = set()
         self.calls: list[tuple[str, str]] = []
 
-    def boot(self, place: LabPlace, *, cancel: threading.Event, report_phase: Callable[[str], None]) -> list[Device]:
+    def boot(
+        self,
+        place: LabPlace,
+        *,
+        cancel: threading.Event,
+        report_phase: Callable[[str], None],
+        report_ready: Callable[[str], None],
+    ) -> list[Device]:
         self.calls.append(("boot", place.lab_id))
         self.pods.add(place.lab_id)
         self.boot_began.set()
         report_phase("start")
         place.log.write_text("netlab says hello\n")
+        report_ready("r1")
         while not self.may_boot.wait(0.001):
             if cancel.is_set():
                 self.pods.discard(place.lab_id)
@@ -63,6 +78,14 @@ class FakeRunner:
 
     def status(self, place: LabPlace) -> str:
         return "r1 is running"
+
+    def login_key(self, place: LabPlace) -> str | None:
+        return self.key
+
+    def collect(self, place: LabPlace, devices: Sequence[Device]) -> list[DeviceState]:
+        self.collecting.set()
+        assert self.may_collect.wait(WAIT_SECONDS)
+        return [DeviceState(device.name, "frr", [CommandOutput("show", "hello\n", True)]) for device in devices]
 
     def orphans(self, known_lab_ids: Collection[str]) -> list[str]:
         return sorted(self.pods - set(known_lab_ids))

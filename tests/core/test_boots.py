@@ -20,6 +20,7 @@ from remote_lab.errors import (
     LabInUse,
     LabNotFound,
     SessionNotFound,
+    SshKeyNotFound,
     TooManyHeldRequests,
 )
 
@@ -282,3 +283,53 @@ def test_labs_of_two_slots_do_not_meet(make_manager: Callable[[], LabManager], r
     manager.end_session(ids[0], "test")
     wait_until(lambda: len(runner.pods) == 1, "one lab is down")
     assert manager.desk.lab(ids[1]).running
+
+
+def test_a_boot_says_how_long_it_takes_and_who_is_up(
+    manager: LabManager, session_id: str, acquire: Callable[..., Future[Acquired]], runner: FakeRunner
+) -> None:
+    """While it starts, as far as its boot tells; when it runs, all devices; on the way down nobody is."""
+    runner.may_boot.clear()
+    booting = acquire()
+    wait_until(lambda: manager.desk.lab(session_id).ready == ["r1"], "its first device is up")
+    view = manager.desk.lab(session_id)
+    assert (view.state, view.seconds is not None and 0 <= view.seconds < WAIT_SECONDS) == ("starting", True)
+    runner.may_boot.set()
+    booting.result(WAIT_SECONDS)
+    view = manager.desk.lab(session_id)
+    assert (view.state, view.seconds, view.ready) == ("running", None, ["r1"])
+    runner.may_stop.clear()
+    manager.desk.destroy(session_id, force=True)
+    view = manager.desk.lab(session_id)
+    assert (view.state, view.seconds, view.ready) == ("stopping", None, [])
+
+
+def test_the_key_of_a_lab_is_for_its_session_while_it_runs(
+    manager: LabManager, session_id: str, runner: FakeRunner
+) -> None:
+    """Without a lab there is none; a lab of a provider that makes none says so."""
+    with pytest.raises(LabNotFound):
+        manager.desk.login_key(session_id)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
+    with pytest.raises(SshKeyNotFound, match="provider 'fake'"):
+        manager.desk.login_key(session_id)
+    runner.key = "the key"
+    assert manager.desk.login_key(session_id) == "the key"
+
+
+def test_collectors_never_take_all_threads(manager: LabManager, session_id: str, runner: FakeRunner) -> None:
+    """One more than there are places for is sent away, and comes back when there is one."""
+    with pytest.raises(LabNotFound):
+        manager.desk.device_state(session_id)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
+    manager.desk.collectors = Room(1)
+    runner.may_collect.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(manager.desk.device_state, session_id)
+        assert runner.collecting.wait(WAIT_SECONDS)
+        with pytest.raises(TooManyHeldRequests):
+            manager.desk.device_state(session_id)
+        runner.may_collect.set()
+        (device,) = first.result(WAIT_SECONDS)
+    assert (device.name, device.outputs[0].output) == ("r1", "hello\n")
+    assert len(manager.desk.device_state(session_id)) == 1

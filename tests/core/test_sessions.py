@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,9 +10,10 @@ import pytest
 from fakes import FakeRunner, wait_until, yaml_file
 from sqlalchemy import delete, select
 
+from remote_lab.core import overview
 from remote_lab.core.manager import LabManager
 from remote_lab.core.models import Session
-from remote_lab.core.sessions import free_slots, promotions
+from remote_lab.core.sessions import Wish, free_slots, promotions
 from remote_lab.errors import NoActiveSession, QueueFull, SessionNotFound, SessionWaiting
 
 
@@ -113,3 +115,45 @@ def test_tickets_are_never_given_twice(make_manager: Callable[[], LabManager]) -
     make_manager().open_session()
     with manager.database.read() as transaction:
         assert list(transaction.scalars(select(Session.ticket))) == [2]
+
+
+def test_a_ci_job_ends_everything_it_left_at_once(manager: LabManager, caplog: pytest.LogCaptureFixture) -> None:
+    """By its id or its URL, waiting or active; the next is promoted, and never one of the same job."""
+    its, url = Wish(ci_job_id="4711"), "https://ci.example.org/jobs/4711"
+    active = manager.open_session(its).session_id
+    waiting = [manager.open_session(its).session_id for _ in range(2)]
+    other = manager.open_session(Wish(ci_job_id="47110")).session_id
+    by_url = manager.open_session(Wish(ci_job_url=url)).session_id
+    with caplog.at_level(logging.INFO, logger="remote_lab"):
+        assert manager.end_ci_job("4711") == 3
+    assert [record.message for record in caplog.records if "ended" in record.message] == [
+        "Session ended: its CI job gave it back"
+    ] * 3
+    with manager.database.read() as transaction:
+        ended = {one.session_id: one for one in overview.ended_sessions(transaction, 10)}
+    assert set(ended) == {active, *waiting}
+    assert {one.end_reason for one in ended.values()} == {"its CI job gave it back"}
+    assert [one for one in waiting if ended[one].activated_at] == []
+    assert positions(manager, [other, by_url]) == [("active", 0), ("waiting", 1)]
+    assert (manager.end_ci_job(url), manager.end_ci_job(url), manager.end_ci_job("nobody's")) == (1, 0, 0)
+
+
+def test_a_ci_job_that_goes_takes_its_lab_down(manager: LabManager, runner: FakeRunner) -> None:
+    """Who comes next is promoted when that lab is down, as after any other session."""
+    first = manager.open_session(Wish(ci_job_id="4711")).session_id
+    second = manager.open_session().session_id
+    manager.desk.acquire(first, yaml_file(), [], reuse=True)
+    runner.may_stop.clear()
+    assert manager.end_ci_job("4711") == 1
+    assert positions(manager, [second]) == [("waiting", 0)]
+    runner.may_stop.set()
+    wait_until(lambda: manager.session(second).status == "active", "the next is active")
+    assert [kind for kind, _ in runner.calls] == ["boot", "stop"]
+
+
+def test_everybody_sees_how_many_wait(manager: LabManager) -> None:
+    """Who is active as well: it is the one who can yield."""
+    ids = [manager.open_session().session_id for _ in range(3)]
+    assert [manager.session(one).waiting for one in ids] == [2, 2, 2]
+    manager.end_session(ids[0], "test")
+    assert [manager.session(one).waiting for one in ids[1:]] == [1, 1]

@@ -160,7 +160,10 @@ def calls() -> Iterator[Bad]:
         yield Bad(path, 422, "validation_failed", method="GET", path=path, content_type=None)
     for path in ("/lab?force=perhaps", "/lab?forse=false", "/lab?force=", "/lab?force=1&x=1"):
         yield Bad(path, 422, "validation_failed", method="DELETE", path=path, content_type=None)
+    for path in ("/lab?wait=1&wait=2", "/lab/state?device=r1", "/lab/ssh-key?x=1"):
+        yield Bad(path, 422, "validation_failed", method="GET", path=path, content_type=None)
     yield Bad("a follow that is neither", 422, "validation_failed", method="GET", path="/lab/log?follow=x")
+    yield from ends()
     json_type = "application/json"
     for body in (b"{", b"nonsense", b"\xff", b"[" * 100_000):
         yield Bad(f"JSON {body[:9]!r}", 422, "validation_failed", body, path="/session", content_type=json_type)
@@ -172,12 +175,39 @@ def calls() -> Iterator[Bad]:
         b'{"lease_seconds": "long"}',
         b'{"lease_seconds": -1}',
         b'{"x": 1}',
+        b'{"ci_job_id": 4711}',
+        b'{"ci_job_id": ""}',
+        b'{"ci_job_id": "a\\u0000b"}',
+        b'{"ci_job_id": "%s"}' % (b"x" * 201),
+        b'{"ci_job": "4711"}',
     ):
         yield Bad(f"JSON {body!r}", 422, "validation_failed", body, path="/session", content_type=json_type)
     for session_id in ("", "nobody", "' OR 1=1 --", "x" * 5000, "../../etc", "%00"):
         yield Bad(
             f"session {session_id[:12]!r}", 404, "session_not_found", method="GET", headers={"X-Session-ID": session_id}
         )
+
+
+def ends() -> Iterator[Bad]:
+    """Sessions that are to end, and it is not clear which or why."""
+    queries = {
+        "": "DELETE /session?ci_job=ID",
+        "?ci_job=": "",
+        "?ci_job=a%00b": "control characters",
+        "?ci_job=a%0Ab": "control characters",
+        "?ci_job=" + "x" * 501: "",
+        "?ci_jobs=4711": "Unknown field",
+        "?ci_job=4711&force=1": "Unknown field",
+        "?ci_job=4711&ci_job=4712": "more than once",
+    }
+    for query, says in queries.items():
+        for path in (f"/session{query}", f"/session/{query}"):
+            yield Bad(
+                f"end of {path}", 422, "validation_failed", method="DELETE", path=path, content_type=None, says=says
+            )
+    for query in ("?reason=", "?reason=a%00b", "?reason=" + "x" * 201, "?why=bored", "?reason=a&reason=b"):
+        path = f"/session/nobody{query}"
+        yield Bad(f"end of {path}", 422, "validation_failed", method="DELETE", path=path, content_type=None)
 
 
 def raw_calls() -> Iterator[tuple[str, bytes, int]]:

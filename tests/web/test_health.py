@@ -40,7 +40,7 @@ def test_debug_health_says_what_runs(server: Server, session_id: str) -> None:
     """Slots, labs, the age of the reaper's last round, the version."""
     assert server.acquire(session_id, "nodes: [ r1 ]\n", name="well.yml").status_code == 200
     answer = server.call("GET", "/debug/health").json()
-    assert (answer["slots"], answer["version"]) == (1, __version__)
+    assert (answer["slots"], answer["version"], answer["provider"]) == (1, __version__, "clab")
     assert answer["labs"] == [{"slot": 1, "topology": "well.yml", "state": "running"}]
     assert 0 <= answer["reaper_age_seconds"] < 60
 

@@ -182,6 +182,12 @@ def test_a_generated_client_runs_a_session(server: Server, generated: ModuleType
         lab = call(owner, "lab", "get_lab").parsed
         assert (lab.running, lab.ref_count, lab.topology) == (True, 1, "demo.yml")
         assert "Lab devices configured" in call(owner, "lab", "get_lab_log").content.decode()
+        state = call(owner, "lab", "get_lab_state").parsed
+        assert [(device.name, device.device, device.outputs) for device in state.devices] == [
+            ("r1", None, []),
+            ("r2", None, []),
+        ]
+        assert call(owner, "lab", "get_lab_ssh_key").parsed.code.value == "ssh_key_not_found"
         refused = call(owner, "lab", "delete_lab", force=False)
         assert (refused.status_code, refused.parsed.code.value) == (409, "lab_in_use")
         assert call(owner, "lab", "post_lab_release").status_code == 204
@@ -193,5 +199,6 @@ def test_a_generated_client_runs_a_session(server: Server, generated: ModuleType
     finally:
         ended = call(anybody, "sessions", "delete_session", session_id)
     assert ended.status_code == 204
+    assert call(anybody, "sessions", "delete_sessions_of_ci_job", ci_job="4711").parsed.ended == 0
     gone = call(anybody, "sessions", "get_session", session_id).parsed
     assert (gone.code.value, gone.reason) == ("session_not_found", "its owner ended it")

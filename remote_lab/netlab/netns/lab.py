@@ -16,8 +16,11 @@ from typing import Any
 
 PLAN = Path("netns.json")
 KEY_DIRECTORY = Path("netns_files")
+LOGIN_KEY = KEY_DIRECTORY / "id_ed25519"
 STATE = Path("/run/netns-lab.json")
 NODE_TAG = "remote-lab-node:"
+_UP_LINE = ("node ", " is up")
+_MAX_LINE = 200
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,18 @@ def _node(data: dict[str, Any]) -> Node:
 def _link(data: dict[str, Any], managed_nodes: set[str]) -> Link:
     interfaces = (Interface(end["node"], end["ifname"]) for end in data["interfaces"] if end["node"] in managed_nodes)
     return Link(index=data["linkindex"], kind=data["type"], interfaces=tuple(interfaces))
+
+
+def up_line(name: str) -> str:
+    """Return what a boot says when the services of a node answer; `up_name` reads it."""
+    return f"{_UP_LINE[0]}{name}{_UP_LINE[1]}"
+
+
+def up_name(line: str) -> str | None:
+    """Return the name of the node that a line says is up; None for any other line."""
+    beginning, end = _UP_LINE
+    is_one = line.startswith(beginning) and line.endswith(end) and len(line) <= _MAX_LINE
+    return line[len(beginning) : -len(end)] if is_one else None
 
 
 def read_state() -> dict[str, NodeState]:

@@ -51,7 +51,7 @@ class Credentials:
     host_key: bytes
 
 
-@dataclass
+@dataclass(eq=False)
 class StartingNode:
     """A node whose namespaces and root stand and that waits for its links."""
 
@@ -59,6 +59,10 @@ class StartingNode:
     pid: int
     _said: TextIOWrapper
     _go: TextIOWrapper
+
+    def fileno(self) -> int:
+        """For `select`: readable when `wait` does not block."""
+        return self._said.fileno()
 
     def finish(self) -> None:
         """Let it go on, now that its links are there."""

@@ -34,6 +34,8 @@ class Netns(_Provider):  # type: ignore[misc]
     def node_post_transform(self, node: Box, topology: Box) -> None:
         add_default_config_mode(node, topology)
         validate_mgmt_ip(node, required=True, provider="netns", mgmt=topology.addressing.mgmt)
+        # Said of the node for whoever logs in with it; not `ansible_ssh_pass`, for which `netlab connect` wants sshpass.
+        node.setdefault("ansible_password", str(topology.defaults.providers.netns.password))
         files = daemons.config_files(node)
         if files:
             # netlab renders the source of each of these into `node_files/NODE/SOURCE`.

@@ -1,18 +1,19 @@
 """The command `netns-lab` in a pod: what netlab calls to start and stop nodes, and what the server asks about them.
 
-Verbs: up, down, status, check, installed, exec NODE COMMAND... All work in the lab's directory.
+Verbs: up, down, status, check, installed, exec NODE COMMAND..., collect JSON. All work in the lab's directory.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import selectors
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,9 +30,14 @@ def main() -> None:
     try:
         if verb == "exec":
             execute(arguments[0], arguments[1:] or ["bash", "-l"])
+        if verb == "collect":
+            from remote_lab.netlab.netns import collect
+
+            collect.main(arguments[0])
+            return
         verbs = {"up": up, "down": down, "status": status, "check": check, "installed": installed}
         if verb not in verbs:
-            sys.exit(f"usage: netns-lab {'|'.join(verbs)} | exec NODE COMMAND...")
+            sys.exit(f"usage: netns-lab {'|'.join(verbs)} | exec NODE COMMAND... | collect JSON")
         verbs[verb]()
     except (node.NodeError, links.LinkError, OSError, KeyError, ValueError) as error:
         sys.exit(f"netns-lab {verb}: {error}")
@@ -53,14 +59,28 @@ def up() -> None:
         links.connect(plan, {name: known.pid for name, known in state.items()})
         for started in starting:
             started.finish()
-        for started in starting:
+        for started in _as_they_come_up(starting):
             state[started.node.name] = started.wait()
+            # The server reads this line to say how far the boot is.
+            print(lab.up_line(started.node.name), flush=True)
         lab.write_state(state)
     except BaseException:
         lab.write_state(state)
         down()
         raise
     print(f"{len(state)} nodes run", flush=True)
+
+
+def _as_they_come_up(starting: Sequence[node.StartingNode]) -> Iterator[node.StartingNode]:
+    """Yield each node when it has something to say: that its services answer, or why they do not."""
+    with selectors.DefaultSelector() as selector:
+        for started in starting:
+            selector.register(started, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select():
+                selector.unregister(key.fileobj)
+                if isinstance(key.fileobj, node.StartingNode):
+                    yield key.fileobj
 
 
 def down() -> None:
@@ -102,7 +122,7 @@ def _is_bridge_or_veth(name: str) -> bool:
 def make_credentials(password: str) -> node.Credentials:
     """Make the keys of this lab: a login key in `netns_files/`, one host key for all nodes."""
     lab.KEY_DIRECTORY.mkdir(exist_ok=True)
-    login_key, host_key = lab.KEY_DIRECTORY / "id_ed25519", Path("/run/host_key")
+    login_key, host_key = lab.LOGIN_KEY, Path("/run/host_key")
     for path in (login_key, host_key):
         path.unlink(missing_ok=True)
     _output("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(login_key))

@@ -172,3 +172,20 @@ def test_operators_netlab_runs_in_the_directory_of_the_lab(host: Host, capfd: py
     assert host.runner.netlab(place, ["inspect", "--node", "r1", "id"]) == 0
     assert capfd.readouterr().out.strip() == "1"
     assert host.runner.netlab(place, ["no-such-command"]) != 0
+
+
+def test_devices_in_containers_are_asked_through_docker(host: Host, fails: Callable[[str], None]) -> None:
+    """The real `netlab exec` runs each command in each container; one that fails there is shown as that."""
+    place = host.place()
+    devices = host.boot(place)
+    states = {state.name: state for state in host.runner.collect(place, devices)}
+    assert {name: state.device for name, state in states.items()} == {"r1": "frr", "r2": "frr", "h1": "linux"}
+    assert {(one.output, one.ok) for state in states.values() for one in state.outputs} == {("docker stand-in\n", True)}
+    assert states["r1"].outputs[0].command == "vtysh -c 'show running-config'"
+    prefix, asked = f"clab-ml-{host.slot}", host.calls("docker")
+    for name in ("r1", "r2"):
+        assert f'exec {prefix}-{name} bash -c vtysh -c "show running-config"' in asked
+    assert f"exec {prefix}-h1 sh -il -c ip -6 route show" in asked
+    fails("exec")
+    failed = host.runner.collect(place, devices)
+    assert {(one.output.strip(), one.ok) for state in failed for one in state.outputs} == {("", False)}

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from remote_lab.errors import LabBootCancelled, LabBootFailed, LabTeardownFailed, ProviderUnavailable
+from remote_lab.netlab import runner as netlab_runner
+from remote_lab.netlab.device_state import CommandOutput
 from remote_lab.netlab.runner import PHASES, Device, LabPlace, Runner
 
 STANDIN = Path(__file__).parents[2] / "standin/netlab"
@@ -132,3 +134,57 @@ def test_missing_netlab_stops_the_start(tmp_path: Path) -> None:
     """Without netlab the server does not start, and says how to get it."""
     with pytest.raises(ProviderUnavailable, match="pip install networklab"):
         make_runner(tmp_path, netlab=str(tmp_path / "no-netlab")).prepare()
+
+
+def test_devices_are_asked_all_at_once_for_each_command(tmp_path: Path) -> None:
+    """One `netlab exec` for every command, and the answers come back to the devices they are of."""
+    runner, place = make_runner(tmp_path), make_place(tmp_path, "{ device: linux }")
+    states = runner.collect(place, boot(runner, place))
+    asked = [argv for argv in calls(tmp_path) if argv[0] == "exec"]
+    assert sorted(asked) == sorted(["exec", "--header", "r1,r2", *one.command.split()] for one in states[0].outputs)
+    assert [(state.name, state.outputs[0]) for state in states] == [
+        (name, CommandOutput("ip address show", f"{name} says show\n", True)) for name in ("r1", "r2")
+    ]
+    runner.stop(place)
+
+
+def test_devices_that_cannot_be_asked_say_why(tmp_path: Path) -> None:
+    """netlab fails, or there is none any more: no error of the call."""
+    runner, place = make_runner(tmp_path), make_place(tmp_path, "{ device: linux, exec_fails: true }")
+    devices = boot(runner, place)
+    assert {one.ok for state in runner.collect(place, devices) for one in state.outputs} == {False}
+    gone = make_runner(tmp_path, netlab=str(tmp_path / "nowhere")).collect(place, devices)
+    assert {one.output for state in gone for one in state.outputs} == {"not asked: netlab is not installed\n"}
+    runner.stop(place)
+
+
+def test_asking_devices_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not there by then is said of the device; nothing goes on behind it."""
+    monkeypatch.setattr(netlab_runner, "COLLECT_SECONDS", 1.0)
+    runner, place = make_runner(tmp_path), make_place(tmp_path, "{ device: frr, exec_hangs: true }")
+    devices = boot(runner, place)
+    began = time.monotonic()
+    (state, _) = runner.collect(place, devices)
+    assert time.monotonic() - began < 10
+    assert {one.ok for one in state.outputs} == {False}
+    pids = [json.loads(line)["pid"] for line in (tmp_path / "standin-calls.jsonl").read_text().splitlines()]
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+    runner.stop(place)
+
+
+@pytest.mark.parametrize("name", ["--help", "r1,r2", "r*", "", "r1 r2", "r1\n"])
+def test_a_name_that_means_something_else_to_netlab_is_not_asked(tmp_path: Path, name: str) -> None:
+    """Names come from the lab."""
+    runner, place = make_runner(tmp_path), make_place(tmp_path)
+    (state,) = runner.collect(place, [Device(name, {"ansible_network_os": "linux"})])
+    assert {(one.output, one.ok) for one in state.outputs} == {("not asked: the device was not reached\n", False)}
+    assert not (tmp_path / "standin-calls.jsonl").exists()
+
+
+def test_what_a_pod_alone_has_is_not_there(tmp_path: Path) -> None:
+    """No key of its own, and no word of which nodes are up."""
+    runner, place = make_runner(tmp_path), make_place(tmp_path)
+    ready: list[str] = []
+    runner.boot(place, cancel=threading.Event(), report_phase=lambda phase: None, report_ready=ready.append)
+    assert (ready, runner.login_key(place), runner.provider) == ([], None, "clab")
+    runner.stop(place)
