@@ -3,8 +3,9 @@
 Needs `requests` and the vocabulary; nothing of the server and nothing of pytest may be imported in here.
 """
 
-from remote_lab.client.answers import DeviceInfoDto, LabStatusDto
+from remote_lab.client.answers import LabStatusDto
 from remote_lab.client.client import RemoteLabClient
+from remote_lab.client.devices import DeviceInfoDto
 from remote_lab.client.errors import LabAcquisitionTimeout, LabBootError, RemoteLabHTTPError, SessionGoneError
 
 __all__ = [

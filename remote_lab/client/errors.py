@@ -13,7 +13,7 @@ The tree:
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 
@@ -57,6 +57,9 @@ class LabAcquisitionTimeout(requests.Timeout, TimeoutError):
     """The lab was busy, or booting, for longer than the client wants to wait."""
 
 
+_GONE_WITHOUT_CODE = "Session not found"
+"""How neops-remote-lab 1.4.0, which has no codes, says that a session is gone."""
+
 _CLASSES_BY_CODE: dict[str | None, type[RemoteLabHTTPError]] = {
     "session_not_found": SessionGoneError,
     "lab_boot_failed": LabBootError,
@@ -64,8 +67,11 @@ _CLASSES_BY_CODE: dict[str | None, type[RemoteLabHTTPError]] = {
 }
 
 
-def refusal(response: requests.Response) -> RemoteLabHTTPError:
-    """Return the error for an answer, made from `{detail, code, phase, log_tail}` as far as the body has them."""
+def refusal(response: requests.Response, *, about_session: bool = False) -> RemoteLabHTTPError:
+    """Return the error for an answer, made from `{detail, code, phase, log_tail}` as far as the body has them.
+
+    `about_session`: a 404 says that the session is gone, also when it has no code to say so.
+    """
     try:
         body = response.json()
     except ValueError:
@@ -73,22 +79,41 @@ def refusal(response: requests.Response) -> RemoteLabHTTPError:
     if not isinstance(body, dict):
         body = {}
     code = str(body["code"]) if body.get("code") else None
-    detail = body.get("detail") or response.reason or "no reason given"
+    detail = body.get("detail") or _redirection(response) or response.reason or "no reason given"
     log_tail = str(body.get("log_tail") or "")
     label = f"{response.status_code} {code}" if code else f"{response.status_code}"
-    message = f"{response.request.method} {without_user_info(response.url)}: {label}: {_sentence(detail)}"
-    if log_tail:
-        message += f"\n--- end of the boot log ---\n{log_tail}"
+    message = f"{request_line(response)}: {label}: {_sentence(detail)}{log_section(log_tail)}"
     error_class = _CLASSES_BY_CODE.get(code, RemoteLabHTTPError)
+    if code is None and response.status_code == 404 and (about_session or detail == _GONE_WITHOUT_CODE):
+        error_class = SessionGoneError
     return error_class(
         message, response, code=code, detail=detail, phase=str(body.get("phase") or ""), log_tail=log_tail
     )
+
+
+def request_line(response: requests.Response) -> str:
+    """Return the method and the URL of an answer's request, as they may be shown."""
+    return f"{response.request.method} {without_user_info(response.url)}"
+
+
+def log_section(log_tail: str) -> str:
+    """Return the end of a boot log as the last lines of a message; "" without one."""
+    return f"\n--- end of the boot log ---\n{log_tail}" if log_tail else ""
 
 
 def without_user_info(url: str) -> str:
     """Return the URL as it may be shown: without a user and password in it."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _redirection(response: requests.Response) -> str | None:
+    """Return what to do about an answer that sends the client elsewhere; no token goes where it was not meant to."""
+    location = response.headers.get("Location")
+    if not response.is_redirect or not location:
+        return None
+    target = without_user_info(urljoin(response.url, location))
+    return f"the server says that this is at {target}. Redirects are not followed: check the URL."
 
 
 def _sentence(detail: object) -> str:

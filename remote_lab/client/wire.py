@@ -1,9 +1,8 @@
-"""How requests reach the server: connections, retries, pauses, and the heartbeat. What they mean is not known here."""
+"""How requests reach the server: connections, retries, pauses. What they mean is not known here."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Collection
 from typing import Any
 
@@ -12,9 +11,10 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from remote_lab import __version__
+from remote_lab.client.address import Address, Auth
 from remote_lab.client.errors import refusal
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("remote_lab.client")
 
 REPEATABLE_METHODS = ("GET", "HEAD", "OPTIONS", "DELETE")
 RETRY_BACKOFF_FACTOR = 1.0
@@ -23,14 +23,21 @@ PAUSE_SECONDS_MIN = 0.05
 """No `Retry-After` makes a busy loop."""
 PAUSE_SECONDS_MAX = 60.0
 """No `Retry-After` makes a waiting session go stale."""
+FIRST_PAUSE_SECONDS = 0.25
+"""Before asking a server again that did not answer; doubled each time it does not."""
+LAST_PAUSE_SECONDS = 2.0
+"""It is asked no less often than this: somebody restarts it, and people wait."""
+
+INTERRUPTED_SECONDS = 5.0
+"""How long somebody who pressed Ctrl-C waits for a server to take something back."""
 
 
 class Wire:
     """Requests to one server; each thread has its own, because a `requests.Session` promises nothing to two."""
 
-    def __init__(self, base_url: str, request_timeout_seconds: float) -> None:
-        self._base_url = base_url
-        self._request_timeout_seconds = request_timeout_seconds
+    def __init__(self, address: Address, request_timeout_seconds: float) -> None:
+        self.address = address
+        self.request_timeout_seconds = request_timeout_seconds
         retries = Retry(
             total=3,
             status_forcelist=(429, 500, 502, 503, 504),
@@ -41,21 +48,35 @@ class Wire:
             raise_on_status=False,
             respect_retry_after_header=False,
         )
-        self._http = _http_session(HTTPAdapter(max_retries=retries))
+        self._http = _http_session(HTTPAdapter(max_retries=retries), address.auth)
         # `allowed_methods` lets a refused connection be tried again with any method, so POST goes another way.
-        self._http_once = _http_session(HTTPAdapter())
+        self._http_once = _http_session(HTTPAdapter(), address.auth)
 
-    def call(self, method: str, path: str, accept: Collection[int], **kwargs: Any) -> requests.Response:
+    def sibling(self) -> Wire:
+        """Return another one to the same server, for another thread."""
+        return Wire(self.address, self.request_timeout_seconds)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        accept: Collection[int],
+        *,
+        once: bool = False,
+        about_session: bool = False,
+        **kwargs: Any,
+    ) -> requests.Response:
         """Return the answer when its status is one of `accept`, else raise the `RemoteLabHTTPError` it stands for.
 
+        `once`: a loop of the caller's own tries again. `about_session`: a 404 means that the session is gone.
         `kwargs` go to `requests`; `requests.RequestException` is raised when the server cannot be reached.
         """
-        kwargs.setdefault("timeout", self._request_timeout_seconds)
-        http = self._http if method in REPEATABLE_METHODS else self._http_once
-        response = http.request(method, self._base_url + path, **kwargs)
+        kwargs.setdefault("timeout", self.request_timeout_seconds)
+        http = self._http if method in REPEATABLE_METHODS and not once else self._http_once
+        response = http.request(method, self.address.url + path, allow_redirects=False, **kwargs)
         _log.debug("%s %s: %d", method, path, response.status_code)
         if response.status_code not in accept:
-            raise refusal(response)
+            raise refusal(response, about_session=about_session)
         return response
 
     def close(self) -> None:
@@ -64,42 +85,11 @@ class Wire:
         self._http_once.close()
 
 
-class Heartbeat:
-    """A daemon thread that tells the server that a session lives, until it is stopped or the session is gone."""
-
-    def __init__(self, base_url: str, request_timeout_seconds: float, session_id: str, interval_seconds: float) -> None:
-        self._wire = Wire(base_url, request_timeout_seconds)
-        self._session_id = session_id
-        self._interval_seconds = interval_seconds
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"remote-lab-heartbeat-{session_id}", daemon=True)
-
-    def start(self) -> None:
-        """Send the first heartbeat after one interval."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Send no more; one that is on its way is not waited for, it does no harm."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(self._interval_seconds):
-            try:
-                self._wire.call("POST", "/session/heartbeat", (200, 204), headers={"X-Session-ID": self._session_id})
-            except requests.RequestException as error:
-                if self._stopped.is_set():
-                    break
-                if error.response is not None and error.response.status_code == 404:
-                    _log.error("Session %s is gone: %s", self._session_id, error)
-                    break
-                _log.warning("Heartbeat of session %s failed, more follow: %s", self._session_id, error)
-        self._wire.close()
-
-
-def _http_session(adapter: HTTPAdapter) -> requests.Session:
+def _http_session(adapter: HTTPAdapter, auth: Auth | None) -> requests.Session:
     http = requests.Session()
     http.mount("http://", adapter)
     http.mount("https://", adapter)
+    http.auth = auth
     # A kept connection may be closed by the server in the moment a POST goes out, which can't be sent again; and it
     # would occupy the server for a client that speaks every few seconds at most.
     http.headers.update({"User-Agent": f"remote-lab/{__version__}", "Connection": "close"})
@@ -115,3 +105,16 @@ def pause_seconds(response: requests.Response | None, default_seconds: float) ->
     if not asked.replace(".", "", 1).isdecimal():
         return default_seconds
     return min(max(float(asked), PAUSE_SECONDS_MIN), PAUSE_SECONDS_MAX)
+
+
+def backoff_seconds(failures: int, longest_seconds: float) -> float:
+    """Return the pause after so many failures in a row (from 1), at most `longest_seconds`."""
+    return min(longest_seconds, LAST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 16))
+
+
+def is_final(error: requests.RequestException) -> bool:
+    """Tell whether asking again is useless: the server has answered, and not that it is troubled; or it never can."""
+    if error.response is not None:
+        return error.response.status_code < 500 and error.response.status_code != 429
+    lost = requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError
+    return not isinstance(error, lost)

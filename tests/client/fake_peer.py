@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
+import struct
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -44,6 +46,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     hold: threading.Event | None = None
     """The answer waits for this."""
+    hangs_up: bool = False
+    """There is no answer, the connection is reset."""
 
 
 class FakePeer:
@@ -108,6 +112,10 @@ class FakePeer:
                 reply = peer._answer(Asked(self.command, url.path, parse_qs(url.query), headers, body))
                 if reply.hold is not None:
                     reply.hold.wait(WAIT_SECONDS)
+                if reply.hangs_up:
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                    return
                 content = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()
                 if reply.status == 204:
                     content = b""

@@ -18,6 +18,7 @@ from remote_lab.client import (
     RemoteLabClient,
     RemoteLabHTTPError,
 )
+from remote_lab.client.address import Address
 
 from .fake_peer import DEVICE, FakePeer, Reply
 
@@ -94,7 +95,7 @@ def test_boot_has_the_same_deadline(peer: FakePeer, connect: Connect, topology: 
 
 def test_boot_may_take_longer_than_a_request(peer: FakePeer, connect: Connect, topology: Path) -> None:
     """`request_timeout` is for short requests; a boot goes on beside it."""
-    client = connect(request_timeout=0.05, heartbeat_seconds=0.05)
+    client = connect(request_timeout=0.05, heartbeat=0.05)
     hold = threading.Event()
     peer.says("POST", "/lab", Reply(200, {"reused": False, "devices": [DEVICE]}, hold=hold))
     helper = threading.Thread(target=lambda: (peer.wait_for("POST", "/session/heartbeat", 4), hold.set()))
@@ -228,7 +229,7 @@ def test_failed_give_back_is_logged(peer: FakePeer, connect: Connect, caplog: py
 def test_give_back_without_server(connect: Connect, peer: FakePeer, caplog: pytest.LogCaptureFixture) -> None:
     """A server that is gone makes no exception either."""
     client = connect()
-    client._wire._base_url = "http://127.0.0.1:1"
+    client._held.wire.address = Address("http://127.0.0.1:1")
     client.release()
     client.destroy()
     client.close()

@@ -180,7 +180,7 @@ def test_get_and_delete_are_tried_four_times(peer: FakePeer, connect: Connect) -
 def test_retries_pause_exponentially(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses double, by a factor of 1 s."""
     monkeypatch.undo()
-    adapter = connect()._wire._http.get_adapter("http://127.0.0.1")
+    adapter = connect()._held.wire._http.get_adapter("http://127.0.0.1")
     assert (adapter.max_retries.total, adapter.max_retries.backoff_factor) == (3, 1)
     assert "POST" not in adapter.max_retries.allowed_methods
 
@@ -231,7 +231,7 @@ def test_close_without_server(peer: FakePeer, connect: Connect, caplog: pytest.L
 
 def test_heartbeat_goes_on_by_itself(peer: FakePeer, connect: Connect) -> None:
     """While the test says nothing, the session is kept alive in its name."""
-    connect(heartbeat_seconds=0.01)
+    connect(heartbeat=0.01)
     peer.wait_for("POST", "/session/heartbeat", 3)
     assert peer.requests("POST", "/session/heartbeat")[0].headers["x-session-id"] == "s-1"
 
@@ -241,7 +241,7 @@ def test_heartbeat_survives_a_troubled_server(
 ) -> None:
     """A failed heartbeat is a warning, and the next one follows."""
     peer.says("POST", "/session/heartbeat", Reply(502), Reply(204))
-    connect(heartbeat_seconds=0.01)
+    connect(heartbeat=0.01)
     peer.wait_for("POST", "/session/heartbeat", 3)
     assert "Heartbeat of session s-1 failed" in caplog.text
 
@@ -249,18 +249,17 @@ def test_heartbeat_survives_a_troubled_server(
 def test_heartbeat_ends_with_its_session(peer: FakePeer, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
     """When the server says that the session is gone, that is logged as an error and no more are sent."""
     peer.says("POST", "/session/heartbeat", Reply(404, {"detail": "Lease over.", "code": "session_not_found"}))
-    client = connect(heartbeat_seconds=0.01)
-    thread = client._heartbeat._thread
-    thread.join(10)
-    assert not thread.is_alive()
+    client = connect(heartbeat=0.01)
+    client._held.heartbeat._thread.join(10)
+    assert not client._held.heartbeat._thread.is_alive()
     assert peer.count("POST", "/session/heartbeat") == 1
     assert next(r.message for r in caplog.records if r.levelname == "ERROR").endswith("Lease over.")
 
 
 def test_close_ends_the_heartbeat(connect: Connect) -> None:
     """No thread is left behind, and none could keep Python from ending."""
-    client = connect(heartbeat_seconds=60)
-    thread = client._heartbeat._thread
+    client = connect(heartbeat=60)
+    thread = client._held.heartbeat._thread
     assert thread.daemon
     client.close()
     thread.join(10)
@@ -268,8 +267,8 @@ def test_close_ends_the_heartbeat(connect: Connect) -> None:
 
 
 def test_heartbeat_can_be_off(connect: Connect) -> None:
-    """`heartbeat_seconds=None` starts no thread."""
-    assert connect(heartbeat_seconds=None)._heartbeat is None
+    """`heartbeat=None` starts no thread."""
+    connect(heartbeat=None)
     assert "remote-lab-heartbeat-s-1" not in [thread.name for thread in threading.enumerate()]
 
 
