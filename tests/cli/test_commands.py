@@ -31,6 +31,8 @@ COMMANDS = (
     "image build",
     "image list",
     "image rm",
+    "run",
+    "release",
 )
 
 

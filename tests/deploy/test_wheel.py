@@ -97,14 +97,18 @@ def test_without_the_extra_the_command_says_what_to_install(client_venv: Venv) -
     assert "pip install 'remote-lab[server]'" in result.stderr
 
 
-def test_without_the_extra_the_client_is_requests_alone(client_venv: Venv) -> None:
-    """Client and plugin can be imported, and nothing of the server was installed along with them."""
+def test_without_the_extra_it_is_requests_click_and_dotenv(client_venv: Venv) -> None:
+    """Client, plugin and the commands for jobs work, and nothing of the server was installed along with them."""
     client_venv.run("python", "-c", "import remote_lab.client, remote_lab.testing.plugin, remote_lab.testing.fixture")
+    assert "REMOTE_LAB_URL" in client_venv.run("remote-lab", "release", "--ci-job", "mine", check=False).stderr
+    (client_venv.cwd / "demo.yml").touch()
+    run = client_venv.run("remote-lab", "run", "demo.yml", "--", "true", check=False)
+    assert (run.returncode, "remote-lab[server]" in run.stderr) == (1, True)
     packages = client_venv.run("python", "-m", "pip", "list", "--format=freeze").stdout.lower()
     names = {line.partition("==")[0] for line in packages.splitlines()}
     of_requests = {"requests", "urllib3", "idna", "certifi", "charset-normalizer"}
     of_pytest = {"pytest", "pluggy", "iniconfig", "packaging", "pygments"}
-    assert names - of_requests - of_pytest - {"pip", "setuptools"} == {"remote-lab"}
+    assert names - of_requests - of_pytest - {"pip", "setuptools"} == {"remote-lab", "click", "python-dotenv"}
     assert of_requests < names
 
 

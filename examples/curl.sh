@@ -1,0 +1,60 @@
+#!/bin/sh
+# A session by hand: enter the queue, boot, read the log, list the devices, log in, give everything back.
+#
+#     REMOTE_LAB_URL=http://lab-host:8000 examples/curl.sh
+#
+# Needs curl, ssh and python3, which only reads JSON here.
+set -eu
+
+LAB=${REMOTE_LAB_URL:-http://127.0.0.1:8000}
+TOPOLOGY=${1:-$(dirname "$0")/ospf-pair.yml}
+FOLDER=$(mktemp -d)
+
+# One field of the JSON on standard input, named as Python names it.
+field() { python3 -c "import json, sys; answer = json.load(sys.stdin); print(answer$1)"; }
+
+# Every answer that is an error ends the script, and is shown.
+call() { curl --silent --show-error --fail-with-body "$@"; }
+
+# 1. Enter the queue. `purpose` is what those behind you are shown.
+SESSION=$(call --json '{"purpose": "examples/curl.sh"}' "$LAB/session" | field '["session_id"]')
+
+give_back() {
+    call -X DELETE "$LAB/session/$SESSION" || true
+    rm -rf "$FOLDER"
+}
+trap give_back EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# 2. Wait for your turn. The server holds the call until something changes, 30 s at most.
+until [ "$(call "$LAB/session/$SESSION?wait=30" | field '["status"]')" = active ]; do
+    echo "waiting" >&2
+done
+
+# 3. Boot. `respond-async` answers at once; then the state is asked for, which also says that you are alive.
+call -H "X-Session-ID: $SESSION" -H 'Prefer: respond-async' -F "topology=@$TOPOLOGY" "$LAB/lab" > "$FOLDER/lab.json"
+STATE=$(field '.get("state") or "running"' < "$FOLDER/lab.json")
+while [ "$STATE" = starting ]; do
+    call -H "X-Session-ID: $SESSION" "$LAB/lab?wait=30" > "$FOLDER/lab.json"
+    STATE=$(field '["state"]' < "$FOLDER/lab.json")
+    echo "$STATE" >&2
+done
+
+# 4. What netlab said, for a boot that failed and for the curious.
+call -H "X-Session-ID: $SESSION" "$LAB/lab/log" >&2
+[ "$STATE" = running ]
+
+# 5. The devices, and the key of this lab to log in with.
+call -H "X-Session-ID: $SESSION" "$LAB/lab/devices" > "$FOLDER/devices.json"
+(umask 077 && call -H "X-Session-ID: $SESSION" "$LAB/lab/ssh-key" > "$FOLDER/key")
+ADDRESS=$(field '[0]["raw"]["ansible_host"]' < "$FOLDER/devices.json")
+NAME=$(field '[0]["name"]' < "$FOLDER/devices.json")
+
+# 6. Work with them.
+echo "$NAME at $ADDRESS:"
+ssh -i "$FOLDER/key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \
+    "root@$ADDRESS" "vtysh -c 'show ip ospf interface'"
+
+# 7. Who uses the lab no more says so; the end of the session, on the way out, takes it down.
+call -X POST -H "X-Session-ID: $SESSION" "$LAB/lab/release"
