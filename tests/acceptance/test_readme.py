@@ -126,8 +126,8 @@ def stranger(tmp_path: Path) -> Iterator[Stranger]:
 
 
 def test_the_readme_as_it_is_written(stranger: Stranger) -> None:
-    """Serve, enter the queue, boot two routers, see their adjacency over ssh, give everything back."""
-    serve, enter, boot, login, leave = commands()
+    """Serve, enter the queue, boot two routers, see their adjacency over ssh, give everything back; then in one go."""
+    serve, enter, boot, login, leave, run = commands()
     with stranger.serving(serve):
         before = stranger.look()
         shell = Shell(stranger)
@@ -138,3 +138,5 @@ def test_the_readme_as_it_is_written(stranger: Stranger) -> None:
         wait_until(lambda: "Full/" in shell.type(login), "r1 is fully adjacent to r2", COMMAND_SECONDS)
         shell.type(leave)
         wait_until(lambda: stranger.look() == before, "the host is as before")
+        assert "eth1" in shell.type(run)
+        wait_until(lambda: stranger.look() == before, "the host is as before again")
