@@ -1,12 +1,12 @@
 """Lab fixtures for a conftest.py, and the session-scoped client behind them.
 
-A conftest imports this module in every run, so `requests` and the client are imported by the first fixture that needs
-them, not here. What pytest does with the fixtures (order, one lab per test) is the plugin's matter.
+A conftest imports this module in every run, so `requests`, the client and what a run does with them (`run.py`) are
+imported by the first fixture that needs them, not here. What pytest does with the fixtures (order, one lab per test)
+is the plugin's matter.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,22 +17,15 @@ if TYPE_CHECKING:
     from remote_lab.client import DeviceInfoDto, RemoteLabClient
 
 _MARK = "_remote_lab_topology"
-"""Attribute by which a lab fixture's function is known; its value is the topology's path."""
+"""Attribute by which a lab fixture's function is known; its value is the topology's path, and whether to share it."""
 
 
 @pytest.fixture(scope="session")
-def remote_lab_client() -> Iterator[RemoteLabClient]:
-    """The run's session on the lab host at REMOTE_LAB_URL, opened by the first test that needs a lab."""
-    if not os.environ.get("REMOTE_LAB_URL", "").strip():
-        pytest.fail(
-            "REMOTE_LAB_URL is not set, so there is no lab for this test. "
-            "Set it to the address of a Remote Lab Manager, for example http://lab-host:8000.",
-            pytrace=False,
-        )
-    # Imported here: whoever has no lab test does not pay for requests.
-    from remote_lab.client import RemoteLabClient
+def remote_lab_client(request: pytest.FixtureRequest) -> Iterator[RemoteLabClient]:
+    """The run's session: on the server at REMOTE_LAB_URL, without one on this machine. Opened by the first lab test."""
+    from remote_lab.testing.run import client_of_the_run
 
-    with RemoteLabClient() as client:
+    with client_of_the_run(request.config) as client:
         yield client
 
 
@@ -49,19 +42,26 @@ def remote_lab_fixture(topology: str | Path, *, name: str | None = None, reuse_l
     if not path.is_file():
         raise FileNotFoundError(f"remote_lab_fixture: no topology file {str(topology)!r} ({path}).")
 
-    def lab_devices(remote_lab_client: RemoteLabClient) -> Iterator[list[DeviceInfoDto]]:
-        devices = remote_lab_client.acquire(path, reuse=reuse_lab)
-        try:
+    def lab_devices(
+        request: pytest.FixtureRequest, remote_lab_client: RemoteLabClient
+    ) -> Iterator[list[DeviceInfoDto]]:
+        from remote_lab.testing.run import lab_for_test
+
+        with lab_for_test(request, remote_lab_client, path, reuse_lab) as devices:
             yield devices
-        finally:
-            remote_lab_client.release()
 
     lab_devices.__name__ = name or path.stem
     lab_devices.__doc__ = f"Devices of the lab {path.name}."
-    setattr(lab_devices, _MARK, path)
+    setattr(lab_devices, _MARK, (path, reuse_lab))
     return pytest.fixture(lab_devices)
 
 
 def is_lab_fixture(function: Callable[..., Any]) -> bool:
     """Tell whether a fixture's function was made by `remote_lab_fixture`."""
     return hasattr(function, _MARK)
+
+
+def lab_of(function: Callable[..., Any]) -> object:
+    """Return what is equal for lab fixtures that can share a running lab, and else for the same fixture only."""
+    path, reuse_lab = getattr(function, _MARK)
+    return path if reuse_lab else function

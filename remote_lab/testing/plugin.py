@@ -1,87 +1,96 @@
-"""The pytest plugin: offers `remote_lab_client`, keeps tests of one lab together, refuses tests that want two labs.
+"""The pytest plugin: its hooks. What they do lies in the modules beside it, and is imported when it is needed.
 
 It is loaded into every pytest run of everybody who has the distribution installed: it must import nothing that pytest
-has not imported already, and say nothing when no lab fixture is in sight.
+has not imported already, touch no disk and no network, and say nothing when no lab is in sight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from remote_lab.testing.fixture import is_lab_fixture, remote_lab_client
+from remote_lab.testing.collection import in_lab_order, is_lab_test, without_two_labs
+from remote_lab.testing.fixture import remote_lab_client
+from remote_lab.testing.settings import add_options, settings_of
+
+if TYPE_CHECKING:
+    from remote_lab.testing.workers import Workers
 
 __all__ = ["remote_lab_client"]
 
-LabFixture = tuple[str, Callable[..., Any]]
-"""A lab fixture that a test uses: the name the test knows it by, and its function, which is the same under any name."""
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer an option for each variable."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse settings that cannot be used before anything is collected; watch for failures where that is wanted."""
+    settings = settings_of(config)
+    if settings.artifacts or settings.hold_seconds:
+        from remote_lab.testing import failures
+
+        config.pluginmanager.register(failures, "remote-lab-failures")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Name the server, if one is set; how busy it is follows when there are tests for it."""
+    settings = settings_of(config)
+    return [f"remote lab: {settings.shown_url}"] if settings.url else []
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Put a collection error in the place of each test that wants two labs."""
     report = yield
-    report.result = [_checked(node) for node in report.result]
+    report.result = without_two_labs(report.result)
     return report
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move the tests of a lab behind the first of them; nothing else changes its place."""
-    first_position: dict[Callable[..., Any], int] = {}
-    positions: dict[pytest.Item, int] = {}
-    for position, item in enumerate(items):
-        positions[item] = position
-        for _, lab in _lab_fixtures(item):
-            positions[item] = first_position.setdefault(lab, position)
-    if first_position:
-        items.sort(key=positions.__getitem__)
+# Not pytest_collection_modifyitems: --ff, --nf and plugins that shuffle have their say there, as wrappers around
+# whatever comes late, and would tear the tests of a lab apart.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> Generator[None]:
+    """When all others are done with the order, put the tests of a lab behind the first of them."""
+    session.items[:] = in_lab_order(session.items)
+    if hasattr(session.config, "workerinput") and any(map(is_lab_test, session.items)):
+        from remote_lab.testing.workers import tell_controller
+
+        tell_controller(session)
+    return (yield)
 
 
-class TwoLabsWanted(pytest.Collector):
-    """Stands for a test that asks for two lab fixtures; to collect it is an error with a sentence."""
-
-    def __init__(self, *, fixture_names: list[str], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._fixture_names = fixture_names
-
-    def collect(self) -> NoReturn:
-        """Raise the usage error that pytest shows for this test."""
-        names = " and ".join(map(repr, self._fixture_names))
-        raise self.CollectError(
-            f"usage error: {self.nodeid} asks for the lab fixtures {names}, but there is one lab at a time. "
-            "Ask for one of them, or make two tests of it."
-        )
-
-
-def _checked(node: pytest.Item | pytest.Collector) -> pytest.Item | pytest.Collector:
-    if not isinstance(node, pytest.Item):
-        return node
-    fixture_names = [name for name, _ in _lab_fixtures(node)]
-    if len(fixture_names) < 2 or node.parent is None:
-        return node
-    return TwoLabsWanted.from_parent(node.parent, name=node.name, fixture_names=fixture_names)
-
-
-def _lab_fixtures(item: pytest.Item) -> list[LabFixture]:
-    """Return the lab fixtures that a test uses, directly or through other fixtures."""
-    # Private, but the same from pytest 8.3 to 9.2; there is no public way to a test's fixture definitions.
-    info = getattr(item, "_fixtureinfo", None)
-    if info is None:
+def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    """Say how busy the server is, when there are tests for it."""
+    if config.option.collectonly or not any(map(is_lab_test, items)):
         return []
-    return [
-        (name, definition.func)
-        for name in info.names_closure
-        for definition in _definitions_in_use(name, info.name2fixturedefs.get(name, ()))
-        if is_lab_fixture(definition.func)
-    ]
+    from remote_lab.testing.header import standing
+
+    return [standing(settings_of(config))]
 
 
-def _definitions_in_use(name: str, definitions: Sequence[pytest.FixtureDef[Any]]) -> Iterator[pytest.FixtureDef[Any]]:
-    """Yield the definition that counts and, while each asks for its own name, the one that it overrides."""
-    for definition in reversed(definitions):
-        yield definition
-        if name not in definition.argnames:
-            return
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell each xdist worker where the run keeps what its workers share."""
+    _workers(node.config).welcome(node)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any) -> None:
+    """Say how busy the server is, once, when an xdist worker has found tests for it."""
+    _workers(node.config).tell_standing()
+
+
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> Generator[None, Any, Any]:
+    """Keep all lab tests on one xdist worker; without any, xdist's own scheduler does as it likes."""
+    plain = yield
+    return _workers(config).scheduler(plain)
+
+
+def _workers(config: pytest.Config) -> Workers:
+    from remote_lab.testing.workers import workers_of
+
+    return workers_of(config)
