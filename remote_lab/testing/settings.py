@@ -46,6 +46,8 @@ class Settings(NamedTuple):
     ci_job: str | None
     session_id: str | None
     """A session that somebody else opened and ends."""
+    join: bool | None
+    """Whether local mode uses a server that runs on this machine; None where nothing was said."""
     required: bool
     """Tests that need a lab fail where they would be skipped."""
     artifacts: Path | None
@@ -114,6 +116,8 @@ def _read(config: pytest.Config) -> Settings:
             f"There is both a token and a user in the URL of {_without_user_info(values['url'])}, but a request can "
             f"carry one of them: take away {PREFIX}TOKEN ({_option('token')}) or the user in {PREFIX}URL."
         )
+    if values["join"] is not None:
+        environment = environment | {f"{PREFIX}JOIN": "1" if values["join"] else "0"}
     artifacts = values["artifacts"]
     return Settings(
         **{name: values[name] for name in _AS_READ},
@@ -214,6 +218,7 @@ _AS_READ = (
     "purpose",
     "ci_job",
     "session_id",
+    "join",
 )
 
 _OPTIONS: dict[str, tuple[str | None, str, Callable[[str], Any]]] = {
@@ -226,6 +231,7 @@ _OPTIONS: dict[str, tuple[str | None, str, Callable[[str], Any]]] = {
     "purpose": ("TEXT", "what the lab is for, shown to those who wait for it", _read_label),
     "ci_job": ("ID", "CI job that the session belongs to (default: recognised)", _read_label),
     "session_id": ("ID", "use this session and leave it open, as under 'remote-lab run'", _read_label),
+    "join": ("yes|no", "without a URL, use the server that runs on this machine (default yes)", _read_flag),
     "required": (None, "fail tests that need a lab where this machine cannot run one, instead of skipping", _read_flag),
     "artifacts": ("DIR", "save boot log and state of the devices here when a test fails", _read_folder),
     "hold": ("TIME", "keep the lab for this long after a failure, like 15m, and say how to log in", _read_duration),

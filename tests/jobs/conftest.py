@@ -77,7 +77,7 @@ class User:
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("REMOTE_LAB_", *CI_VARIABLES)) or name == "REMOTE_LAB_IMAGE_DIR"
-        } | {"TMPDIR": str(folder / "tmp")}
+        } | {"TMPDIR": str(folder / "tmp"), "HOME": str(folder), "REMOTE_LAB_JOIN": "0"}
         if url is not None:
             self.environment["REMOTE_LAB_URL"] = url
         (folder / "tmp").mkdir(exist_ok=True)

@@ -31,16 +31,16 @@ def test_4(star): assert [device.name for device in star] == ["r1", "r2"]
 
 
 @pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing that inner runs could take for theirs: no lab host, proxy, CI job, xdist or home of the outer run."""
+def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing that inner runs could take for theirs: no lab host, server, proxy, CI job, xdist, home."""
     foreign = ("REMOTE_LAB_", "PYTEST_", "GITHUB_", "GITLAB_", "CI_", "JENKINS_", "BUILD_")
     for name in [name for name in os.environ if name.startswith(foreign) and name != "REMOTE_LAB_IMAGE_DIR"]:
         monkeypatch.delenv(name)
     for name in ("CI", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("REMOTE_LAB_JOIN", "0")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
 
 
 class LabHost:

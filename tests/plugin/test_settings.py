@@ -27,6 +27,7 @@ OPTIONS: dict[str, tuple[str, str, Any]] = {
     "purpose": ("purpose", "nightly run", "nightly run"),
     "ci-job": ("ci_job", "4711", "4711"),
     "session-id": ("session_id", "s-1", "s-1"),
+    "join": ("join", "yes", True),
     "required": ("required", "yes", True),
     "artifacts": ("artifacts", "saved", Path("saved")),
     "hold": ("hold_seconds", "15m", 900.0),
@@ -95,7 +96,7 @@ def test_option(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name
         monkeypatch.setenv("REMOTE_LAB_URL", "http://lab:8000")
     assert getattr(settings(pytester), attribute) == expected(pytester, value) != (None if name == "url" else unset)
 
-    other = {"required": "no", "url": "http://env:1", "hold": "2h"}.get(name, "7")
+    other = {"required": "no", "join": "no", "url": "http://env:1", "hold": "2h"}.get(name, "7")
     monkeypatch.setenv(variable, other)
     from_environment = getattr(settings(pytester), attribute)
     assert from_environment != expected(pytester, value)
@@ -105,7 +106,7 @@ def test_option(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name
 
 
 def test_nothing_is_set(pytester: pytest.Pytester) -> None:
-    """Without a word the client's own defaults count, and labs run here."""
+    """Without a word, but for these tests' REMOTE_LAB_JOIN=0, the client's own defaults count, and labs run here."""
     found = settings(pytester)
     assert found == Settings(
         url=None,
@@ -117,6 +118,7 @@ def test_nothing_is_set(pytester: pytest.Pytester) -> None:
         purpose=None,
         ci_job=None,
         session_id=None,
+        join=False,
         required=False,
         artifacts=None,
         hold_seconds=0.0,

@@ -34,7 +34,7 @@ class Netns(_Provider):  # type: ignore[misc]
     def node_post_transform(self, node: Box, topology: Box) -> None:
         add_default_config_mode(node, topology)
         validate_mgmt_ip(node, required=True, provider="netns", mgmt=topology.addressing.mgmt)
-        # Said of the node for whoever logs in with it; not `ansible_ssh_pass`, for which `netlab connect` wants sshpass.
+        # For whoever logs in with it; not `ansible_ssh_pass`, for which `netlab connect` wants sshpass.
         node.setdefault("ansible_password", str(topology.defaults.providers.netns.password))
         files = daemons.config_files(node)
         if files:
