@@ -30,7 +30,7 @@ serve:
 test: lint
 	@$(BIN)/remote-lab image build
 	@echo '==> pytest'
-	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 lint:
 	@PYTHON='$(PYTHON)' scripts/setup test

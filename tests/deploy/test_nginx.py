@@ -18,8 +18,6 @@ from harness import CALL_SECONDS, ROOT, STANDIN, Server, free_port, running, wai
 from remote_lab.client import RemoteLabClient
 from remote_lab.config import Config
 
-pytestmark = pytest.mark.xdist_group("nginx")
-
 SAMPLE = ROOT / "deploy" / "nginx" / "remote-lab.conf"
 MIB = 1024 * 1024
 AUTH = ("ci", "secret")

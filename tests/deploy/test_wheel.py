@@ -14,7 +14,7 @@ from installed import Dist, InstalledServer, Venv
 
 from remote_lab.netlab.image import recipe_name
 
-pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 TESTS_OF_A_USER = """
 from pathlib import Path

@@ -11,7 +11,7 @@ from harness import ROOT, processes_named, wait_until
 
 from .conftest import User, make_user
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300), pytest.mark.xdist_group("local")]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 PAIR = ROOT / "examples" / "ospf-pair.yml"
 
