@@ -10,34 +10,38 @@ LAB=${REMOTE_LAB_URL:-http://127.0.0.1:8000}
 TOPOLOGY=${1:-$(dirname "$0")/ospf-pair.yml}
 FOLDER=$(mktemp -d)
 
-# One field of the JSON on standard input, named as Python names it.
-field() { python3 -c "import json, sys; answer = json.load(sys.stdin); print(answer$1)"; }
+# One field of the JSON in a file, named as Python names it.
+field() { python3 -c "import json, sys; answer = json.load(sys.stdin); print(answer$2)" < "$FOLDER/$1"; }
 
 # Every answer that is an error ends the script, and is shown.
 call() { curl --silent --show-error --fail-with-body "$@"; }
 
-# 1. Enter the queue. `purpose` is what those behind you are shown.
-SESSION=$(call --json '{"purpose": "examples/curl.sh"}' "$LAB/session" | field '["session_id"]')
+# The same with the answer in a file. Not piped on: a pipe would lose that it is an error.
+ask() { FILE=$FOLDER/$1; shift; call "$@" > "$FILE" || { STATUS=$?; cat "$FILE" >&2; exit "$STATUS"; }; }
 
+# 1. Enter the queue. `purpose` is what those behind you are shown.
+SESSION=
 give_back() {
-    call -X DELETE "$LAB/session/$SESSION" || true
+    [ -z "$SESSION" ] || call -X DELETE "$LAB/session/$SESSION" || true
     rm -rf "$FOLDER"
 }
 trap give_back EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+ask session.json --json '{"purpose": "examples/curl.sh"}' "$LAB/session"
+SESSION=$(field session.json '["session_id"]')
 
 # 2. Wait for your turn. The server holds the call until something changes, 30 s at most.
-until [ "$(call "$LAB/session/$SESSION?wait=30" | field '["status"]')" = active ]; do
+while ask session.json "$LAB/session/$SESSION?wait=30"; [ "$(field session.json '["status"]')" != active ]; do
     echo "waiting" >&2
 done
 
 # 3. Boot. `respond-async` answers at once; then the state is asked for, which also says that you are alive.
-call -H "X-Session-ID: $SESSION" -H 'Prefer: respond-async' -F "topology=@$TOPOLOGY" "$LAB/lab" > "$FOLDER/lab.json"
-STATE=$(field '.get("state") or "running"' < "$FOLDER/lab.json")
+ask lab.json -H "X-Session-ID: $SESSION" -H 'Prefer: respond-async' -F "topology=@$TOPOLOGY" "$LAB/lab"
+STATE=$(field lab.json '.get("state") or "running"')
 while [ "$STATE" = starting ]; do
-    call -H "X-Session-ID: $SESSION" "$LAB/lab?wait=30" > "$FOLDER/lab.json"
-    STATE=$(field '["state"]' < "$FOLDER/lab.json")
+    ask lab.json -H "X-Session-ID: $SESSION" "$LAB/lab?wait=30"
+    STATE=$(field lab.json '["state"]')
     echo "$STATE" >&2
 done
 
@@ -46,10 +50,10 @@ call -H "X-Session-ID: $SESSION" "$LAB/lab/log" >&2
 [ "$STATE" = running ]
 
 # 5. The devices, and the key of this lab to log in with.
-call -H "X-Session-ID: $SESSION" "$LAB/lab/devices" > "$FOLDER/devices.json"
-(umask 077 && call -H "X-Session-ID: $SESSION" "$LAB/lab/ssh-key" > "$FOLDER/key")
-ADDRESS=$(field '[0]["raw"]["ansible_host"]' < "$FOLDER/devices.json")
-NAME=$(field '[0]["name"]' < "$FOLDER/devices.json")
+ask devices.json -H "X-Session-ID: $SESSION" "$LAB/lab/devices"
+(umask 077 && ask key -H "X-Session-ID: $SESSION" "$LAB/lab/ssh-key")
+ADDRESS=$(field devices.json '[0]["raw"]["ansible_host"]')
+NAME=$(field devices.json '[0]["name"]')
 
 # 6. Work with them.
 echo "$NAME at $ADDRESS:"

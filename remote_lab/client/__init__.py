@@ -6,7 +6,14 @@ Needs `requests` and the vocabulary; nothing of the server and nothing of pytest
 from remote_lab.client.answers import LabStatusDto
 from remote_lab.client.client import RemoteLabClient
 from remote_lab.client.devices import DeviceInfoDto
-from remote_lab.client.errors import LabAcquisitionTimeout, LabBootError, RemoteLabHTTPError, SessionGoneError
+from remote_lab.client.errors import (
+    LabAcquisitionTimeout,
+    LabBootError,
+    RemoteLabHTTPError,
+    ServerSilentError,
+    ServerUnreachableError,
+    SessionGoneError,
+)
 
 __all__ = [
     "DeviceInfoDto",
@@ -15,5 +22,7 @@ __all__ = [
     "LabStatusDto",
     "RemoteLabClient",
     "RemoteLabHTTPError",
+    "ServerSilentError",
+    "ServerUnreachableError",
     "SessionGoneError",
 ]

@@ -151,7 +151,7 @@ class Acquisition:
             self._pause(pause, error)
             return None
         if not self._is_async:
-            if isinstance(error, requests.ReadTimeout):
+            if isinstance(error.__cause__, requests.ReadTimeout):
                 self._standing = "it is still booting"
                 raise self._too_late() from error
             if status is None and (devices := self._devices_of_a_lost_answer()) is not None:
@@ -268,7 +268,7 @@ class Acquisition:
 
     def _give_back(self, timeout_seconds: float) -> None:
         """Let go of the reference, and of a boot that nobody else waits for."""
-        if not self._may_hold:
+        if not self._may_hold or not self._held.session_id:
             return
         try:
             if self._is_async:

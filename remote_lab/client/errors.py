@@ -6,12 +6,18 @@ The tree:
     `-- RemoteLabHTTPError      any refusal; `code`, `detail`, `phase`, `log_tail`, `response`
         |-- SessionGoneError    the session has ended: silent for too long, ended by somebody, or unknown
         `-- LabBootError        the lab did not come up, or its boot was ended
+    requests.ConnectionError
+    `-- ServerUnreachableError  no answer: nobody there, an unknown name, no TLS, a connection that broke off
+        `-- ServerSilentError   no answer in time; a requests.Timeout as well
     requests.Timeout, TimeoutError
     `-- LabAcquisitionTimeout   the lab could not be had in time
+
+Messages go into logs that many read, so session ids are shortened in them: whoever knows one may use the session.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -53,9 +59,21 @@ class LabBootError(RemoteLabHTTPError):
     """The lab did not come up; `phase` and `log_tail` say how far netlab got."""
 
 
+class ServerUnreachableError(requests.ConnectionError):
+    """No server answered; the message says why and what to look at, `__cause__` is the exception of `requests`."""
+
+
+class ServerSilentError(ServerUnreachableError, requests.Timeout):
+    """No server answered in time, or none could be connected to in time."""
+
+
 class LabAcquisitionTimeout(requests.Timeout, TimeoutError):
     """The lab was busy, or booting, for longer than the client wants to wait."""
 
+
+WHERE_TO_LOOK = "Is REMOTE_LAB_URL right, does the server run?"
+
+_SESSION_ID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 _GONE_WITHOUT_CODE = "Session not found"
 """How neops-remote-lab 1.4.0, which has no codes, says that a session is gone."""
@@ -76,15 +94,18 @@ def refusal(response: requests.Response, *, about_session: bool = False) -> Remo
         body = response.json()
     except ValueError:
         body = None
-    if not isinstance(body, dict):
+    has_word = isinstance(body, dict)
+    if not has_word:
         body = {}
     code = str(body["code"]) if body.get("code") else None
-    detail = body.get("detail") or _redirection(response) or response.reason or "no reason given"
+    detail = _with_short_ids(body.get("detail")) or _redirection(response) or response.reason or "no reason given"
+    if not has_word and not response.is_redirect:
+        detail = f"{detail}, and not from a Remote Lab Manager. {WHERE_TO_LOOK}"
     log_tail = str(body.get("log_tail") or "")
     label = f"{response.status_code} {code}" if code else f"{response.status_code}"
     message = f"{request_line(response)}: {label}: {_sentence(detail)}{log_section(log_tail)}"
     error_class = _CLASSES_BY_CODE.get(code, RemoteLabHTTPError)
-    if code is None and response.status_code == 404 and (about_session or detail == _GONE_WITHOUT_CODE):
+    if has_word and code is None and response.status_code == 404 and (about_session or detail == _GONE_WITHOUT_CODE):
         error_class = SessionGoneError
     return error_class(
         message, response, code=code, detail=detail, phase=str(body.get("phase") or ""), log_tail=log_tail
@@ -93,7 +114,12 @@ def refusal(response: requests.Response, *, about_session: bool = False) -> Remo
 
 def request_line(response: requests.Response) -> str:
     """Return the method and the URL of an answer's request, as they may be shown."""
-    return f"{response.request.method} {without_user_info(response.url)}"
+    return f"{response.request.method} {short_ids(without_user_info(response.url))}"
+
+
+def short_ids(text: str) -> str:
+    """Return the text with the first 8 characters of each session id: enough to find it in a log, not to use it."""
+    return _SESSION_ID.sub(r"\1", text)
 
 
 def log_section(log_tail: str) -> str:
@@ -105,6 +131,10 @@ def without_user_info(url: str) -> str:
     """Return the URL as it may be shown: without a user and password in it."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _with_short_ids(detail: Any) -> Any:
+    return short_ids(detail) if isinstance(detail, str) else detail
 
 
 def _redirection(response: requests.Response) -> str | None:

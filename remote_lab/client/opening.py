@@ -73,6 +73,6 @@ class Opening:
             self._wire.call("DELETE", f"/session/{session_id}", (200, 202, 204, 404), once=True)
             _log.info("Session %.8s was opened and is given back.", session_id)
         except requests.RequestException as error:
-            _log.warning("Failed to give session %s back, it ends when stale: %s", session_id, error)
+            _log.warning("Failed to give session %.8s back, it ends when stale: %s", session_id, error)
         finally:
             self._wire.close()

@@ -12,9 +12,19 @@ from urllib3.util.retry import Retry
 
 from remote_lab import __version__
 from remote_lab.client.address import Address, Auth
-from remote_lab.client.errors import refusal
+from remote_lab.client.errors import refusal, short_ids
+from remote_lab.client.unreachable import NO_ANSWER, unreachable
 
 _log = logging.getLogger("remote_lab.client")
+
+
+def _shorten_ids(record: logging.LogRecord) -> bool:
+    record.msg, record.args = short_ids(record.getMessage()), ()
+    return True
+
+
+# urllib3 logs what it tries again, with the path and so the session id, as a warning.
+logging.getLogger("urllib3.connectionpool").addFilter(_shorten_ids)
 
 REPEATABLE_METHODS = ("GET", "HEAD", "OPTIONS", "DELETE")
 RETRY_BACKOFF_FACTOR = 1.0
@@ -69,12 +79,15 @@ class Wire:
         """Return the answer when its status is one of `accept`, else raise the `RemoteLabHTTPError` it stands for.
 
         `once`: a loop of the caller's own tries again. `about_session`: a 404 means that the session is gone.
-        `kwargs` go to `requests`; `requests.RequestException` is raised when the server cannot be reached.
+        `kwargs` go to `requests`. `ServerUnreachableError` is raised when there is no answer.
         """
         kwargs.setdefault("timeout", self.request_timeout_seconds)
         http = self._http if method in REPEATABLE_METHODS and not once else self._http_once
-        response = http.request(method, self.address.url + path, allow_redirects=False, **kwargs)
-        _log.debug("%s %s: %d", method, path, response.status_code)
+        try:
+            response = http.request(method, self.address.url + path, allow_redirects=False, **kwargs)
+        except NO_ANSWER as error:
+            raise unreachable(error, self.address.url, f"{method} {path}", kwargs["timeout"]) from error
+        _log.debug("%s %s: %d", method, short_ids(path), response.status_code)
         if response.status_code not in accept:
             raise refusal(response, about_session=about_session)
         return response

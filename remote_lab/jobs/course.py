@@ -145,7 +145,7 @@ class Course:
                     os._exit(128 + signum)
                 self._impatient = True
                 session = self._stay.session_id
-                rest = f", and session {session} stays until the lab host misses it" if session else ""
+                rest = f", and session {session[:8]} stays until the lab host misses it" if session else ""
                 say(f"Still giving back. Once more Ctrl-C leaves at once{rest}.")
 
 

@@ -19,6 +19,7 @@ import click
 import requests
 
 from remote_lab.client import RemoteLabClient, RemoteLabHTTPError
+from remote_lab.client.folder import PrivateFolder
 from remote_lab.jobs.handover import VARIABLES, hand_over
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class Stay:
     def __init__(self, wish: Wish, say: Callable[[str], None]) -> None:
         self._wish = wish
         self._say = say
-        self._folder = Path(tempfile.mkdtemp(prefix="remote-lab-run-"))
+        self._private = PrivateFolder()
+        self._run_dir: Path | None = None
+        """Of the server on this machine, whose guard removes it."""
         self._client: Tenant | None = None
         self._local: LocalServer | None = None
         self._has_reference = False
@@ -107,7 +110,7 @@ class Stay:
                 self._say(f"Up: {names}. To log in: ssh -F $REMOTE_LAB_SSH_CONFIG {devices[0].name}")
             # Not the client's own base_url, which has lost user and password.
             session = {"REMOTE_LAB_URL": url, "REMOTE_LAB_SESSION_ID": client.session_id}
-            return session | hand_over(devices, kinds, self._folder, self._refused)
+            return session | hand_over(devices, kinds, self._run_dir or self._private.path, self._refused)
         finally:
             self._begun.set()
 
@@ -131,9 +134,10 @@ class Stay:
             self._client.close()
         if self._local is not None:
             self._local.stop()
+        self._private.remove()
         # A server that is just being started is its guard's matter, and so is the folder.
-        if self._begun.is_set():
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._begun.is_set() and self._run_dir is not None:
+            shutil.rmtree(self._run_dir, ignore_errors=True)
 
     def watch(self) -> str:
         """Return when the session is gone, with the reason, or "" when it is given back.
@@ -158,10 +162,10 @@ class Stay:
 
     def note(self) -> None:
         """Tell the guard of a server on this machine which session is ours, as soon as it has an id."""
-        if self._local is not None and not self._noted and self.session_id:
+        if self._local is not None and self._run_dir is not None and not self._noted and self.session_id:
             from remote_lab.local import note_session
 
-            note_session(self._folder, self._local.url, self.session_id)
+            note_session(self._run_dir, self._local.url, self.session_id)
             self._noted = True
 
     def _look(self) -> None:
@@ -181,8 +185,9 @@ class Stay:
     def _obtain_local(self) -> str:
         from remote_lab.local import LocalServerFailed, NoLabsHere, obtain
 
+        self._run_dir = Path(tempfile.mkdtemp(prefix="remote-lab-run-"))
         try:
-            self._local = obtain(self._folder, os.getpid(), os.environ, self._say)
+            self._local = obtain(self._run_dir, os.getpid(), os.environ, self._say)
         except (NoLabsHere, LocalServerFailed) as error:
             raise click.ClickException(f"REMOTE_LAB_URL is not set, and there is no lab here: {error}") from error
         return self._local.url

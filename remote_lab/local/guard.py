@@ -100,7 +100,7 @@ class Guard:
         deadline = time.monotonic() + SESSION_SECONDS
         while (why := http.end_session(url, session_id, self._environment.get("REMOTE_LAB_TOKEN"))) is not None:
             if time.monotonic() > deadline:
-                _print(f"the session {session_id} is left to its server: {why}")
+                _print(f"the session {session_id[:8]} is left to its server: {why}")
                 return
             time.sleep(SESSION_PAUSE_SECONDS)
 

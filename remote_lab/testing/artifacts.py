@@ -40,7 +40,7 @@ def save(client: RemoteLabClient, devices: Sequence[DeviceInfoDto] | None, nodei
         f"test      {_line(nodeid)}",
         f"failed    {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
         f"server    {_line(re.sub(r'//[^/]*@', '//', client.base_url))}",
-        f"session   {_line(client.session_id or 'ended')}",
+        f"session   {_line(client.session_id[:8] or 'ended')}",
     ]
 
     # Imported here: whoever has a client has requests.

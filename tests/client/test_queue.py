@@ -11,9 +11,11 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from harness import Server, wait_until
 
 from remote_lab.client import RemoteLabClient, SessionGoneError
@@ -115,6 +117,50 @@ def test_a_joined_session_is_left_open(server: Server, join_server: Join, monkey
         assert guest.session_id == owner.session_id
     assert guest.session_id == ""
     assert owner.status().running is False
+
+
+class Known(RemoteLabClient):
+    """A client that somebody knows before it is its turn."""
+
+    def __init__(self, known: list[Known], **arguments: Any) -> None:
+        known.append(self)
+        super().__init__(**arguments)
+
+
+def test_close_from_another_thread_ends_the_wait_for_the_turn(
+    server: Server, join_server: Join, pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once, with the place given back."""
+    holder = join_server()
+    known: list[Known] = []
+    with caplog.at_level(logging.INFO, "remote_lab.client"):
+        waiting = pool.submit(Known, known, base_url=server.url, heartbeat=None)
+        wait_until(lambda: "held by" in caplog.text, "the place was told")
+    known[0].close()
+    with pytest.raises(requests.RequestException, match=r"is closed|its owner ended it"):
+        waiting.result(5)
+    assert (known[0].session_id, holder.waiting()) == ("", 0)
+
+
+def test_close_from_another_thread_ends_an_acquire(
+    server: Server,
+    join_server: Join,
+    pool: ThreadPoolExecutor,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    """At once, with the boot that it waits for; there is nothing to give back any more, and nothing fails to be."""
+    client = join_server()
+    topology = tmp_path / "hangs.yml"
+    topology.write_text("standin: { up_hangs: true }\nnodes: [ r1 ]\n")
+    with caplog.at_level(logging.INFO, "remote_lab.client"):
+        acquiring = pool.submit(client.acquire, topology, True)
+        wait_until(lambda: "booting hangs.yml" in caplog.text, "it boots")
+        client.close()
+        with pytest.raises(requests.RequestException, match=r"is closed|its owner ended it"):
+            acquiring.result(5)
+    assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []
+    server.wait_quiet()
 
 
 def test_a_lease_is_extended(server: Server, join_server: Join) -> None:

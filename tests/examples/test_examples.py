@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import CALL_SECONDS, Server, wait_until
+from harness import CALL_SECONDS, Server, free_port, wait_until
 
 from .conftest import EXAMPLES
 
@@ -66,3 +66,23 @@ def test_scripts(server: Server, environment: dict[str, str], command: list[str]
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"Neighbor|OSPF", done.stdout), done.stdout
     wait_until(lambda: nothing_is_left(server), "nothing is left")
+
+
+def test_curl_ends_when_it_is_refused(server: Server, environment: dict[str, str]) -> None:
+    """It waits for no session that is gone: it says why, and ends. The same where there is no server."""
+    holder = server.open_session()
+    server.wait_active(holder)
+    output = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(["./curl.sh"], cwd=EXAMPLES, env=environment, text=True, **output) as process:
+        wait_until(lambda: server.call("GET", f"/session/{holder}").json()["waiting"], "it waits")
+        end = [sys.executable, "-m", "remote_lab", "session", "end", "--all"]
+        subprocess.run(end, env=server.environment, check=True, capture_output=True, timeout=CALL_SECONDS)
+        errors = process.communicate(timeout=CALL_SECONDS)[1]
+    assert process.returncode == 22
+    assert "session_not_found" in errors
+    assert "Traceback" not in errors
+    nowhere = environment | {"REMOTE_LAB_URL": f"http://127.0.0.1:{free_port()}"}
+    done = subprocess.run(
+        ["./curl.sh"], cwd=EXAMPLES, env=nowhere, capture_output=True, text=True, timeout=CALL_SECONDS, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (7, 1)

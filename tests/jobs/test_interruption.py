@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -160,3 +161,17 @@ def test_a_server_that_is_away_for_a_while_ends_nothing(tmp_path: Path) -> None:
         assert run.status() == 6
         wait_until(lambda: nothing_is_left(server, user), "nothing is left")
         users.close()
+
+
+def test_what_kill_9_left_goes_with_the_next_run(server: Server, user: User) -> None:
+    """Passwords and the key do not stay in a temporary folder for good."""
+    run = user.start("run", user.write(QUICK), "--", "sh", "-c", "echo $$ on; exec sleep 60")
+    run.wait_for(" on\n")
+    run.send(signal.SIGKILL)
+    run.status()
+    os.kill(int(run.out.split()[0]), signal.SIGKILL)
+    server.end_session(server.call("GET", "/active-session").json()["session_id"])
+    left = user.leftovers()
+    assert left != []
+    user.type("run", "demo.yml", "--", "true")
+    assert user.leftovers() == []

@@ -66,7 +66,12 @@ def test_no_server_is_a_sentence(tmp_path: Path) -> None:
     user = User(f"http://127.0.0.1:{free_port()}", tmp_path)
     done = user.type("run", user.write(QUICK), "--", "echo", "never", status=1)
     assert done.out == ""
-    assert "127.0.0.1" in done.err
+    url = user.environment["REMOTE_LAB_URL"]
+    sentence = (
+        f"No Remote Lab Manager answers at {url}: connection refused. Is REMOTE_LAB_URL right, does the server run?"
+    )
+    assert done.err == f"Error: {sentence}\n"
+    assert done.err.removeprefix("Error: ") in user.type("release", "--ci-job", "7", status=1).err
 
 
 def test_a_boot_that_fails_shows_its_log(server: Server, user: User) -> None:
