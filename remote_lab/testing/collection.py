@@ -53,7 +53,7 @@ def _checked(node: pytest.Item | pytest.Collector) -> pytest.Item | pytest.Colle
 
 def _lab_fixtures(item: pytest.Item) -> list[LabFixture]:
     """Return the lab fixtures that a test uses, directly or through other fixtures."""
-    # Private, but the same from pytest 8.3 to 9.2; there is no public way to a test's fixture definitions.
+    # Private, but the same from pytest 7.0 to 9.2; there is no public way to a test's fixture definitions.
     info = getattr(item, "_fixtureinfo", None)
     if info is None:
         return []

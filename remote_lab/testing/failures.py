@@ -20,6 +20,8 @@ from remote_lab.testing.hold import duration, hold
 from remote_lab.testing.settings import settings_of
 
 if TYPE_CHECKING:
+    from pluggy import Result
+
     from remote_lab.client import DeviceInfoDto, RemoteLabClient
 
 PROPERTY = "remote_lab_artifacts"
@@ -31,18 +33,20 @@ _HELD_SECONDS = pytest.StashKey[float]()
 """In the stash of the config: for how long labs have been kept in this run."""
 
 
-# tryfirst: the outermost wrapper gets the report as skipping and xfail have left it.
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+# tryfirst: the outermost wrapper gets the report as skipping and xfail have left it. Why hookwrapper: see `hooks.py`.
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Result[pytest.TestReport]]:
     """Attend to a failure while the test still has its lab."""
-    report = yield
+    outcome = yield
+    if outcome.excinfo is not None:
+        return
+    report = outcome.get_result()
     if report.failed and report.when in ("setup", "call"):
         lab = _lab_of(item)
         if lab is not None:
             _stop_timer(item)
             _save(item, report, *lab)
             _hold(item, report, *lab)
-    return report
 
 
 def _lab_of(item: pytest.Item) -> tuple[RemoteLabClient, Sequence[DeviceInfoDto] | None] | None:
@@ -126,6 +130,8 @@ def _terminal(config: pytest.Config) -> Iterator[Callable[[str], None]]:
     else:
         write = partial(reporter.write_line, flush=True)
         reporter.ensure_newline()
+        if reporter.verbosity < 0:
+            reporter.write_line("")  # with -q it does not know that it is in the middle of a line
 
     def say(line: str) -> None:
         write(line if line.startswith("  ") else f"remote lab: {line}")

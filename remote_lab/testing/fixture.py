@@ -40,15 +40,22 @@ def remote_lab_fixture(topology: str | Path, *, name: str | None = None, reuse_l
     """
     path = Path.cwd() / Path(topology).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"remote_lab_fixture: no topology file {str(topology)!r} ({path}).")
+        raise FileNotFoundError(
+            f"remote_lab_fixture: no topology file {str(topology)!r} ({path}). A relative path is taken from the "
+            "directory that pytest is started in; Path(__file__).parent / ... leads there from everywhere."
+        )
 
     def lab_devices(
         request: pytest.FixtureRequest, remote_lab_client: RemoteLabClient
     ) -> Iterator[list[DeviceInfoDto]]:
         from remote_lab.testing.run import lab_for_test
 
-        with lab_for_test(request, remote_lab_client, path, reuse_lab) as devices:
-            yield devices
+        try:
+            with lab_for_test(request, remote_lab_client, path, reuse_lab) as devices:
+                yield devices
+        except OSError as error:  # those of the client are
+            # They say what is wrong. The way there, through client and urllib3, is pages that help nobody.
+            raise error.with_traceback(None) from None
 
     lab_devices.__name__ = name or path.stem
     lab_devices.__doc__ = f"Devices of the lab {path.name}."

@@ -35,7 +35,9 @@ class LabScheduling:
     """The scheduler of a run that may have lab tests: the mode's own until all workers have collected."""
 
     def __init__(self, plain: Scheduling, mode: str, plan: Callable[[], Plan | None]) -> None:
-        self._current = plain
+        self.config = plain.config
+        """Not xdist's matter, but pytest-rerunfailures asks each scheduler for it when a worker has crashed."""
+        self._current: Scheduling = plain
         self._mode = mode
         self._plan = plan
         self._collections: dict[WorkerController, list[str]] = {}

@@ -148,6 +148,13 @@ def test_holds_of_a_run_are_bounded_together(suite: pytest.Pytester) -> None:
     assert "test_broken failed" not in said
 
 
+def test_what_is_said_has_its_own_line(suite: pytest.Pytester) -> None:
+    """With -q as well, where pytest does not tell that its dots have no end of line yet."""
+    suite.makepyfile("def test_fine(lab): pass\ndef test_it(lab): assert not lab")
+    result = suite.runpytest("--remote-lab-hold=1s", "-q")
+    result.stdout.fnmatch_lines(["remote lab: *::test_it failed: *"])
+
+
 def test_timeout_of_the_test_does_not_end_the_hold(suite: pytest.Pytester) -> None:
     """The time that pytest-timeout allows a test is not used up by looking at what is left of it."""
     suite.makepyfile("def test_it(lab): assert not lab")

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from remote_lab.testing.fixture import remote_lab_client, remote_lab_fixture
+from remote_lab.testing import failures, plugin
+from remote_lab.testing.fixture import remote_lab_fixture
 from remote_lab.testing.settings import Settings, settings_of
 
 pytest_plugins = ["pytester"]
@@ -49,10 +51,8 @@ def test_names_scopes_and_signatures() -> None:
     assert str(inspect.signature(remote_lab_fixture)) == (
         "(topology: 'str | Path', *, name: 'str | None' = None, reuse_lab: 'bool' = False) -> 'Callable[..., Any]'"
     )
-    assert [plugin.value for plugin in entry_points(group="pytest11", name="remote-lab")] == [
-        "remote_lab.testing.plugin"
-    ]
-    assert remote_lab_client._fixture_function_marker.scope == "session"
+    entries = entry_points(group="pytest11", name="remote-lab")
+    assert [entry.value for entry in entries] == ["remote_lab.testing.plugin"]
 
 
 def test_fixtures_as_pytest_shows_them(pytester: pytest.Pytester) -> None:
@@ -238,5 +238,32 @@ def test_the_plugin_adds_its_own_modules_only() -> None:
         "import remote_lab.testing.plugin; print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    own = ["", ".testing", ".testing.collection", ".testing.fixture", ".testing.plugin", ".testing.settings"]
+    own = ["", ".testing", ".testing.collection", ".testing.fixture", ".testing.hooks", ".testing.plugin"]
+    own.append(".testing.settings")
     assert done.stdout.split() == [f"remote_lab{name}" for name in own]
+
+
+def test_a_pytest_that_is_too_old(pytester: pytest.Pytester) -> None:
+    """Before pytest 7.0 the plugin says so in tests that need a lab, and leaves the others alone."""
+    pytester.makefile(".yml", ring="nodes: [r1]")
+    pytester.makeconftest(
+        "from remote_lab.testing.fixture import remote_lab_fixture\nring = remote_lab_fixture('ring.yml')"
+    )
+    pytester.makepyfile("def test_plain(): pass\ndef test_lab(ring): pass")
+    # What pytest calls stash since 7.0 had another name before.
+    code = "import sys, pytest; del pytest.StashKey; sys.exit(pytest.main(['-p', 'remote_lab.testing.plugin']))"
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert "1 passed, 1 error" in done.stdout
+    assert f"Tests with labs need pytest 7.0 or later, this is pytest {pytest.__version__}." in done.stdout
+
+
+@pytest.mark.parametrize("module", [plugin, failures], ids=["plugin", "failures"])
+def test_hooks_for_every_pluggy(module: ModuleType) -> None:
+    """No hook is of the kind that pluggy has from 1.2 on: pytest 7 runs with those before, and could not start."""
+    hooks = {
+        name: vars(hook).get("pytest_impl", {}) for name, hook in vars(module).items() if name.startswith("pytest_")
+    }
+    assert len(hooks) == {plugin: 9, failures: 1}[module]
+    assert [name for name, options in hooks.items() if options.get("wrapper")] == []

@@ -9,7 +9,7 @@ import pytest
 
 from remote_lab.testing.scheduling import Plan, make_units
 
-from .conftest import FOUR_TESTS, LabHost, Suite
+from .conftest import CONFTEST, FOUR_TESTS, LabHost, Suite
 
 pytest_plugins = ["pytester"]
 
@@ -117,6 +117,33 @@ def test_a_worker_that_dies(suite: Suite, lab_host: LabHost, mode: str, count: i
     result.stdout.fnmatch_lines(["*worker 'gw?' crashed while running '*::test_dies'*"])
     assert lab_host.boots() == ["ring.yml", "ring.yml", "star.yml"]
     assert lab_host.sessions() == 0
+
+
+def test_a_crashed_test_runs_again(suite: Suite, lab_host: LabHost) -> None:
+    """Plugins that have a test run once more when it took its worker with it, like pytest-rerunfailures, can do so."""
+    suite.conftest(
+        CONFTEST
+        + """
+def pytest_handlecrashitem(crashitem, sched):
+    assert sched.config.option.numprocesses == 2
+    sched.mark_test_pending(crashitem)
+"""
+    )
+    suite.tests(
+        """
+        import os, pathlib
+
+        def test_dies_once(ring):
+            if not pathlib.Path("died").exists():
+                pathlib.Path("died").touch()
+                os._exit(3)
+
+        def test_after(ring): pass
+        """
+    )
+    result = suite.run("-n2")
+    result.assert_outcomes(passed=2, failed=1)
+    assert [name for _, name in workers(result)] == ["test_dies_once", "test_after"]
 
 
 def test_a_worker_that_dies_in_the_last_test(suite: Suite, lab_host: LabHost) -> None:
