@@ -22,7 +22,7 @@ from remote_lab.client import DeviceInfoDto, RemoteLabClient, RemoteLabHTTPError
 from remote_lab.client.address import address_of
 from remote_lab.client.settings import REQUEST_TIMEOUT_SECONDS
 from remote_lab.client.wire import Wire
-from remote_lab.testing import shared
+from remote_lab.testing import shared, sigterm
 from remote_lab.testing.progress import Telling, telling
 from remote_lab.testing.settings import Settings, settings_of
 
@@ -53,8 +53,12 @@ def client_of_the_run(config: pytest.Config) -> Iterator[RemoteLabClient]:
     __tracebackhide__ = True
     settings = settings_of(config)
     way = _client_of_worker if hasattr(config, "workerinput") else _client_of_process
-    with telling(config) as tell, way(config, settings, tell) as client:
-        yield client
+    no_longer = sigterm.heed()
+    try:
+        with telling(config) as tell, way(config, settings, tell) as client:
+            yield client
+    finally:
+        no_longer()
 
 
 @contextmanager
@@ -199,8 +203,7 @@ def _connected(settings: Settings, url: str, tell: Telling) -> Iterator[RemoteLa
     try:
         client = _client(settings, url, tell, settings.session_id)
     except (requests.RequestException, TimeoutError, ValueError) as error:
-        sentence = f"No session on {settings.shown_url}: {error}"
-        raise pytest.fail.Exception(sentence, pytrace=False) from None
+        raise pytest.fail.Exception(f"No session: {error}", pytrace=False) from None
     with client:
         yield client
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from remote_lab.testing import shared
+from remote_lab.testing import shared, sigterm
 from remote_lab.testing.collection import is_lab_test
 from remote_lab.testing.scheduling import LabScheduling, Plan
 from remote_lab.testing.settings import settings_of
@@ -71,6 +71,7 @@ class Workers:
         if self._standing_is_told or self._plan() is None:
             return
         self._standing_is_told = True
+        self._config.add_cleanup(sigterm.heed())
         from remote_lab.testing.header import standing
 
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")

@@ -57,25 +57,54 @@ def test_sigkill(suite: Suite, lab_host: LabHost, xdist: tuple[str, ...]) -> Non
 
 
 @pytest.mark.parametrize("xdist", [(), ("-n2",)], ids=["one process", "xdist"])
-def test_ctrl_c(suite: Suite, lab_host: LabHost, xdist: tuple[str, ...]) -> None:
-    """Ctrl-C gives the session back at once."""
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_interruption(suite: Suite, lab_host: LabHost, ending: signal.Signals, xdist: tuple[str, ...]) -> None:
+    """Ctrl-C gives the session back at once, and so does SIGTERM, by which CI systems cancel a job."""
     suite.tests(SLOW_TEST)
     with suite.started(*xdist) as run:
         lab_host.wait_for_lab()
-        os.killpg(run.pid, signal.SIGINT)
+        os.killpg(run.pid, ending)
         assert run.wait(30) == pytest.ExitCode.INTERRUPTED, suite.output.read_text()
     assert lab_host.sessions() == 0
     assert "INTERNALERROR" not in suite.output.read_text()
 
 
-def test_ctrl_c_in_the_queue(suite: Suite, lab_host: LabHost) -> None:
-    """Ctrl-C while the run waits for its turn gives its place back."""
+@pytest.mark.parametrize("xdist", [(), ("-n2",)], ids=["one process", "xdist"])
+def test_sigterm_of_one_process(suite: Suite, lab_host: LabHost, xdist: tuple[str, ...]) -> None:
+    """A job that is cancelled by telling only the process that it started leaves nothing either."""
+    suite.tests(SLOW_TEST)
+    with suite.started(*xdist) as run:
+        lab_host.wait_for_lab()
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(60) == pytest.ExitCode.INTERRUPTED, suite.output.read_text()
+    assert lab_host.sessions() == 0
+
+
+def test_sigterm_is_left_to_tests_that_use_it(suite: Suite, lab_host: LabHost) -> None:
+    """A handler of a test is not replaced, and hears it."""
+    suite.tests(
+        """
+        import os, signal
+
+        def test_it(ring):
+            heard = []
+            signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert heard
+        """
+    )
+    suite.run().assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_in_the_queue(suite: Suite, lab_host: LabHost, ending: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM while the run waits for its turn give its place back."""
     holder = lab_host.server.open_session()
     suite.tests(SLOW_TEST)
     with suite.started() as run:
         wait_until(lambda: lab_host.sessions() == 2, "the run is in the queue")
         lab_host.server.status(holder)
-        os.killpg(run.pid, signal.SIGINT)
+        os.killpg(run.pid, ending)
         assert run.wait(30) == pytest.ExitCode.INTERRUPTED, suite.output.read_text()
     assert lab_host.sessions() <= 1
 

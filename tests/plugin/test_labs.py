@@ -60,7 +60,7 @@ def test_the_place_in_the_queue(suite: Suite, lab_host: LabHost) -> None:
     suite.tests("def test_1(ring): pass")
     result = suite.run("--remote-lab-session-timeout=1.5")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f"remote lab: {lab_host.url}, position 1, clab", "No session on *within 1.5 s*"])
+    result.stdout.fnmatch_lines([f"remote lab: {lab_host.url}, position 1, clab", "No session: *within 1.5 s*"])
     lab_host.server.end_session(holder)
     assert lab_host.sessions() == 0
 
@@ -100,7 +100,10 @@ def test_a_server_that_is_not_there(suite: Suite) -> None:
     result = suite.run("-l", f"--remote-lab-url={url}")
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(
-        [f"remote lab: {shown}, no word from it: connection refused", f"No session on {shown}: *"]
+        [
+            f"remote lab: {shown}, no word from it: connection refused",
+            f"No session: No Remote Lab Manager answers at {shown}*",
+        ]
     )
     said = "\n".join(result.outlines)
     assert "hunter2" not in said
