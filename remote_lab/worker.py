@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from gunicorn.glogging import Logger
 from gunicorn.http import errors
+from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
@@ -32,8 +33,8 @@ REQUEST_SECONDS = 60.0
 """For a request to be complete, and a second more for each `BYTES_PER_SECOND` of it that came."""
 BYTES_PER_SECOND = 10_000
 SEND_SECONDS = 60.0
-LINGER_SECONDS = 2.0
-LINGER_BYTES = 8 * 1024 * 1024
+LINGER_SECONDS = 5.0
+LINGER_BYTES = 64 * 1024 * 1024
 
 REFUSALS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (errors.LimitRequestHeaders, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Its headers are too large."),
@@ -78,6 +79,8 @@ class TimelyReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no typ
         self._slow_places = slow_places
         self._is_slow = False
         self._deadline = 0.0
+        self.gave_up = False
+        """It took too long, so nobody waits for the rest of it."""
 
     def begin(self) -> None:
         """The next request may begin."""
@@ -97,6 +100,7 @@ class TimelyReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no typ
                 self._take_slow_place()
             return self._receive(self._deadline - time.monotonic())
         except TimeoutError as error:
+            self.gave_up = True
             raise RequestTooSlow(str(error)) from None
         finally:
             self.sock.settimeout(SEND_SECONDS)
@@ -150,7 +154,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         finally:
             reader.end()
         if not keep:
-            _say_goodbye(conn.sock)
+            _say_goodbye(conn.sock, not reader.gave_up and _has_more_to_come(conn.parser.mesg))
         return keep, conn
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
@@ -184,15 +188,27 @@ def _answer(status: HTTPStatus, detail: str) -> bytes:
     return "\r\n".join(lines).encode("ascii") + body
 
 
-def _say_goodbye(connection: socket.socket) -> None:
+def _has_more_to_come(message: Any) -> bool:
+    """Whether a request was answered before its body had been read to the end (gunicorn 23, http/body.py)."""
+    reader = getattr(getattr(message, "body", None), "reader", None)
+    if isinstance(reader, LengthReader):
+        return bool(reader.length)
+    return isinstance(reader, ChunkedReader) and reader.parser is not None
+
+
+def _say_goodbye(connection: socket.socket, is_more_to_come: bool) -> None:
     """End the answer and take what is still coming: closing on unread bytes takes the answer from who sends them."""
     deadline = time.monotonic() + LINGER_SECONDS
     left = LINGER_BYTES
     with suppress(OSError):
-        connection.setblocking(False)
-        data = connection.recv(65536)  # BlockingIOError, which is most often: nothing is left
+        if not is_more_to_come:
+            connection.setblocking(False)
+            if not connection.recv(65536):  # BlockingIOError, which is most often: nothing is left
+                return
         connection.shutdown(socket.SHUT_WR)
-        while data and left > 0 and (seconds := deadline - time.monotonic()) > 0:
-            left -= len(data)
+        while left > 0 and (seconds := deadline - time.monotonic()) > 0:
             connection.settimeout(seconds)
             data = connection.recv(65536)
+            if not data:
+                return
+            left -= len(data)

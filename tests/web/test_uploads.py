@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import select
+import socket
 from typing import Any
 
 import pytest
 from harness import Server, list_labs, wait_until
 
 TOPOLOGY = ("demo.yml", "nodes: [ r1 ]\n")
+MIB = 1024 * 1024
 
 
 @pytest.mark.parametrize(
@@ -72,3 +75,19 @@ def test_extra_files_lie_beside_the_topology(server: Server, session_id: str) ->
     assert (workspace / "demo.yml").read_text() == TOPOLOGY[1]
     server.end_session(session_id)
     wait_until(lambda: not (server.state_dir / "labs" / lab_id).exists(), "nothing is left")
+
+
+def test_who_is_still_sending_hears_why_it_is_refused(server: Server, session_id: str) -> None:
+    """An answer that comes before the upload is not lost with the connection, as it was to proxies in front."""
+    head = (
+        f"POST /lab HTTP/1.1\r\nHost: lab\r\nX-Session-ID: {session_id}\r\nConnection: close\r\n"
+        f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {20 * MIB}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(head.encode())
+        assert select.select([connection], [], [], 30)[0], "the answer is there"
+        for _ in range(20):
+            connection.sendall(b"x" * MIB)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"upload_too_large" in answer
