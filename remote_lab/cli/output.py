@@ -16,6 +16,8 @@ from typing import Any
 
 import click
 
+from remote_lab.durations import compact
+
 SHOWN_OF_ID = 8
 SHOWN_OF_TEXT = 48
 _GAP = "  "
@@ -31,7 +33,7 @@ def age(begin: datetime | None, end: datetime | None = None) -> str:
     """How long ago a moment was, or how far it is from another: `45s`, `3m12s`, `2h05m`, `3d04h`."""
     if begin is None:
         return "-"
-    return duration(((end or datetime.now(UTC)) - begin).total_seconds())
+    return compact(((end or datetime.now(UTC)) - begin).total_seconds())
 
 
 def remaining(moment: datetime | None) -> str:
@@ -39,20 +41,7 @@ def remaining(moment: datetime | None) -> str:
     if moment is None:
         return "-"
     seconds = (moment - datetime.now(UTC)).total_seconds()
-    return duration(seconds) if seconds > 0 else "over"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people read them, two units at most."""
-    whole = max(0, int(seconds))
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
-    if days:
-        return f"{days}d{hours % 24:02}h"
-    if hours:
-        return f"{hours}h{minutes % 60:02}m"
-    if minutes:
-        return f"{minutes}m{whole % 60:02}s"
-    return f"{whole}s"
+    return compact(seconds) if seconds > 0 else "over"
 
 
 def moment(value: datetime | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from remote_lab.cli.changes import Changes, changing, until_down
 from remote_lab.cli.group import Group, json_option
 from remote_lab.cli.records import find_live_session, find_session, reading
 from remote_lab.config import Config
+from remote_lab.durations import parse_seconds
 from remote_lab.errors import RemoteLabError
 from remote_lab.states import SessionState
 
@@ -20,16 +20,14 @@ if TYPE_CHECKING:
     from remote_lab.core.overview import SessionRecord
 
 ENDED_SHOWN = 50
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_TIME = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 
 
 def _seconds(_ctx: click.Context, _param: click.Parameter, text: str) -> float:
     """Seconds, also written as `90s`, `30m`, `4h`, `1d`."""
-    found = _TIME.fullmatch(text.strip())
-    if found is None:
-        raise click.BadParameter(f"{text!r} is no time: use seconds, or 90s, 30m, 4h, 1d.")
-    return float(found[1]) * _UNITS[found[2] or "s"]
+    try:
+        return parse_seconds(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
 
 
 @click.group(cls=Group)

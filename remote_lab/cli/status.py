@@ -13,6 +13,7 @@ from remote_lab.cli.lab import lab_rows
 from remote_lab.cli.records import has_database, reading
 from remote_lab.cli.session import as_data, print_sessions
 from remote_lab.config import Config
+from remote_lab.durations import compact
 
 if TYPE_CHECKING:
     from remote_lab.core.instance import Holder
@@ -91,7 +92,7 @@ def _print(
     if holder is None:
         pairs.append(("Server", "not running"))
     else:
-        up = f"up {output.duration(health['uptime'])}" if "uptime" in health else "does not answer"
+        up = f"up {compact(health['uptime'])}" if "uptime" in health else "does not answer"
         pairs += [
             ("Server", f"{server_url(holder)}, {up}, version {holder.version}"),
             ("Process", f"pid {holder.pid} of {holder.user} on {holder.host}, since {holder.started_at}"),

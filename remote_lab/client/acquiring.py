@@ -29,10 +29,11 @@ from remote_lab.client.errors import (
     SessionGoneError,
     log_section,
 )
-from remote_lab.client.progress import Progress, duration
+from remote_lab.client.progress import Progress
 from remote_lab.client.session import HeldSession
 from remote_lab.client.upload import Upload
 from remote_lab.client.wire import INTERRUPTED_SECONDS, PAUSE_SECONDS_MIN, backoff_seconds, is_final, pause_seconds
+from remote_lab.durations import about
 from remote_lab.states import LabState
 
 HOLD_SECONDS = 10.0
@@ -102,7 +103,7 @@ class Acquisition:
             raise
         finally:
             self._progress.clear()
-        took = duration(time.monotonic() - self._began)
+        took = about(time.monotonic() - self._began)
         self._progress.say(f"lab {name} is up after {took}: {', '.join(device.name for device in devices)}")
         self._progress.clear()
         return devices
@@ -146,7 +147,7 @@ class Acquisition:
         if status in (423, 503) and isinstance(error, RemoteLabHTTPError):
             self._standing = str(error.detail)
             pause = pause_seconds(error.response, self._poll_seconds)
-            line = f"{self._upload.topology} has to wait, next try in {duration(pause)}: {error.detail}"
+            line = f"{self._upload.topology} has to wait, next try in {about(pause)}: {error.detail}"
             self._progress.state(line, error.detail, 3 * LOG_SECONDS)
             self._pause(pause, error)
             return None
@@ -235,11 +236,11 @@ class Acquisition:
         self._standing = "it is still booting"
         phase = "claimed" if lab.phase is None else PHASES.get(lab.phase, lab.phase)
         seconds = time.monotonic() - self._began if lab.seconds is None else lab.seconds
-        line = f"booting {self._upload.topology}: {phase}, {duration(seconds)}"
+        line = f"booting {self._upload.topology}: {phase}, {about(seconds)}"
         if lab.ready:
             line += f", {' '.join(lab.ready)} ready"
         if lab.eta_seconds is not None and lab.eta_seconds >= 1:
-            line += f", about {duration(lab.eta_seconds)} to go"
+            line += f", about {about(lab.eta_seconds)} to go"
         self._progress.state(line, lab.phase, LOG_SECONDS)
 
     def _pause_for_contact(self, error: requests.RequestException) -> None:

@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin
 
 import requests
+
+from remote_lab.urls import without_user_info
 
 
 class RemoteLabHTTPError(requests.HTTPError):
@@ -125,12 +127,6 @@ def short_ids(text: str) -> str:
 def log_section(log_tail: str) -> str:
     """Return the end of a boot log as the last lines of a message; "" without one."""
     return f"\n--- end of the boot log ---\n{log_tail}" if log_tail else ""
-
-
-def without_user_info(url: str) -> str:
-    """Return the URL as it may be shown: without a user and password in it."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _with_short_ids(detail: Any) -> Any:

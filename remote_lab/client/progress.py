@@ -79,13 +79,6 @@ class Progress:
                     handler.handle(record)
 
 
-def duration(seconds: float) -> str:
-    """Return a time as people say it: `12 s`, `4 min`, `2.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
-
-
 def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:
     """Yield the handlers that a record of this logger goes to."""
     while logger is not None:

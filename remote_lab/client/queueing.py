@@ -7,9 +7,10 @@ import time
 import requests
 
 from remote_lab.client.answers import Standing, parse, read_standing
-from remote_lab.client.progress import Progress, duration
+from remote_lab.client.progress import Progress
 from remote_lab.client.session import HeldSession
 from remote_lab.client.wire import backoff_seconds, is_final, pause_seconds
+from remote_lab.durations import about
 from remote_lab.states import SessionState
 
 HOLD_SECONDS = 25.0
@@ -96,7 +97,7 @@ class Turn:
         self._place = f"position {standing.position}"
         line = self._place
         if standing.eta_seconds is not None:
-            line += f", about {duration(standing.eta_seconds)}" if standing.eta_seconds >= 1 else ", any moment"
+            line += f", about {about(standing.eta_seconds)}" if standing.eta_seconds >= 1 else ", any moment"
         if standing.held_by:
             line += f", held by {standing.held_by}"
         self._progress.state(line, (standing.position, standing.held_by), LOG_SECONDS)

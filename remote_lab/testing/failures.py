@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from remote_lab.durations import exactly
 from remote_lab.testing import artifacts
-from remote_lab.testing.hold import duration, hold
+from remote_lab.testing.hold import hold
 from remote_lab.testing.settings import settings_of
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _hold(
         left_seconds = wanted - stash.get(_HELD_SECONDS, 0.0)
         say(f"{item.nodeid} failed{_reason(report)}")
         if left_seconds < 1:
-            say(f"Its lab is not kept: the {duration(wanted)} of this run are used up.")
+            say(f"Its lab is not kept: the {exactly(wanted)} of this run are used up.")
             return
         try:
             held_seconds = hold(client, devices, left_seconds, say)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from remote_lab.durations import exactly
+
 if TYPE_CHECKING:
     from remote_lab.client import DeviceInfoDto, RemoteLabClient
 
@@ -54,22 +56,15 @@ def hold(
         return 0.0
     started = time.monotonic()
     until = datetime.now().astimezone() + timedelta(seconds=seconds)
-    say(f"The lab is kept for {duration(seconds)}, until {until:%H:%M:%S}; Ctrl-C ends that and the run. Log in:")
+    say(f"The lab is kept for {exactly(seconds)}, until {until:%H:%M:%S}; Ctrl-C ends that and the run. Log in:")
     for line in _ways_in(client, devices):
         say(f"  {line}")
     if waiting is None:
         say("This server does not say whether somebody waits for the lab: nobody is let in before the time is over.")
     reason = _wait(client, started + seconds, sleep)
     held_seconds = time.monotonic() - started
-    say(f"The lab was kept for {duration(held_seconds)}: {reason}.")
+    say(f"The lab was kept for {exactly(held_seconds)}: {reason}.")
     return held_seconds
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it: `15 min`, `1 min 30 s`, `2 h`."""
-    whole = max(round(seconds), 0)
-    parts = ((whole // 3600, "h"), (whole // 60 % 60, "min"), (whole % 60, "s"))
-    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
 
 
 def _wait(client: RemoteLabClient, deadline: float, sleep: Callable[[float], None]) -> str:

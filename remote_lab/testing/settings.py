@@ -64,7 +64,7 @@ class Settings(NamedTuple):
     @property
     def shown_url(self) -> str:
         """The address as people may see it: without a user and password, "local" without a server."""
-        return _without_user_info(self.url) if self.url else "local"
+        return _shown(self.url) if self.url else "local"
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -113,7 +113,7 @@ def _read(config: pytest.Config) -> Settings:
         )
     if values["token"] and _has_user_info(values["url"] or ""):
         raise pytest.UsageError(
-            f"There is both a token and a user in the URL of {_without_user_info(values['url'])}, but a request can "
+            f"There is both a token and a user in the URL of {_shown(values['url'])}, but a request can "
             f"carry one of them: take away {PREFIX}TOKEN ({_option('token')}) or the user in {PREFIX}URL."
         )
     if values["join"] is not None:
@@ -149,7 +149,7 @@ def _unusable(value: str, expected: str) -> _Unusable:
 
 def _read_url(text: str) -> str:
     if not re.fullmatch(r"https?://[^/?#\s]+(/\S*)?", text):
-        raise _unusable(_without_user_info(text), "the address of a server, like http://lab-host:8000")
+        raise _unusable(_shown(text), "the address of a server, like http://lab-host:8000")
     return text
 
 
@@ -166,10 +166,12 @@ def _read_seconds(text: str) -> float:
 
 
 def _read_duration(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text)
-    if not found:
-        raise _unusable(text, "a time like 90s, 15m or 1h")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    from remote_lab import durations
+
+    try:
+        return durations.parse_seconds(text)
+    except ValueError:
+        raise _unusable(text, durations.EXPECTED) from None
 
 
 def _read_label(text: str) -> str:
@@ -194,11 +196,13 @@ def _read_folder(text: str) -> Path:
 
 
 def _has_user_info(url: str) -> bool:
-    return url != _without_user_info(url)
+    return url != _shown(url)
 
 
-def _without_user_info(url: str) -> str:
-    return re.sub(r"//[^/]*@", "//", url)
+def _shown(url: str) -> str:
+    from remote_lab.urls import without_user_info
+
+    return without_user_info(url)
 
 
 def _option(name: str) -> str:

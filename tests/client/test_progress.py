@@ -16,7 +16,7 @@ from typing import TextIO
 
 import pytest
 
-from remote_lab.client.progress import Progress, duration
+from remote_lab.client.progress import Progress
 
 
 @pytest.fixture
@@ -91,11 +91,3 @@ def test_what_others_say_moves_no_cursor(terminal: tuple[TextIO, int]) -> None:
     stream, screen = terminal
     Progress(stream).say("held by \x1b[2Jme\n")
     assert read(screen) == "\rheld by ?[2Jme?\x1b[K"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.2, "0 s"), (12.4, "12 s"), (240, "4 min"), (5000, "83 min"), (9000, "2.5 h")]
-)
-def test_times_are_said_as_people_say_them(seconds: float, said: str) -> None:
-    """Seconds, minutes, hours."""
-    assert duration(seconds) == said

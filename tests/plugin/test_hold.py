@@ -14,7 +14,7 @@ import requests
 from harness import STANDIN, Server, running, wait_until
 
 from remote_lab.client import DeviceInfoDto, RemoteLabHTTPError, SessionGoneError
-from remote_lab.testing.hold import LEASE_MARGIN_SECONDS, duration, hold
+from remote_lab.testing.hold import LEASE_MARGIN_SECONDS, hold
 
 from .failing import server, suite
 
@@ -291,11 +291,3 @@ def test_lease_that_is_over_leaves_no_time() -> None:
     """Nothing is kept when the session has to be given back anyway."""
     (said,) = held(Client(0, lease_seconds=10, possible_seconds=10))
     assert "is about to end" in said
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.2, "0 s"), (90, "1 min 30 s"), (900, "15 min"), (7200, "2 h"), (3661, "1 h 1 min 1 s")]
-)
-def test_times_are_said_as_people_say_them(seconds: float, said: str) -> None:
-    """Hours, minutes and seconds, without those that are none."""
-    assert duration(seconds) == said

@@ -155,7 +155,7 @@ def test_dotenv_stays_out_of_the_environment(pytester: pytest.Pytester) -> None:
         ("session-timeout", "0", "='0' cannot be used: expected a number of seconds above 0."),
         ("acquisition-timeout", "-1", "='-1' cannot be used: expected a number of seconds above 0."),
         ("heartbeat", "inf", "='inf' cannot be used: expected a number of seconds above 0."),
-        ("hold", "15 minutes", "='15 minutes' cannot be used: expected a time like 90s, 15m or 1h."),
+        ("hold", "15 minutes", "='15 minutes' cannot be used: expected a time like 90s, 15m, 4h or 1d."),
         ("artifacts", "a-file", "='a-file' cannot be used: expected a folder, and this is a file."),
         ("purpose", "p" * 201, " cannot be used: expected at most 200 printable characters."),
         ("ci-job", "a\tb", "='a\\\\tb' cannot be used: expected at most 200 printable characters."),
@@ -225,9 +225,13 @@ def test_a_suite_without_labs_pays_nothing(pytester: pytest.Pytester, content: s
     if content is not None:
         (pytester.path / ".env").write_text(content)
     code = (
-        f"import sys, pytest; pytest.main(['--collect-only', '-q']); print([m for m in {FOREIGN} if m in sys.modules])"
+        "import sys, pytest; pytest.main(['--collect-only', '-q', '-p', 'remote_lab.testing.plugin']); "
+        f"print([m for m in {FOREIGN} if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    # Plugins of others that are installed here import what they like.
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=alone, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == str(imported)
 
 
