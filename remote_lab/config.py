@@ -1,7 +1,7 @@
 """The one reader of the environment: every setting with its variable, default, unit and meaning.
 
 A value that cannot be used stops the start with the variable, the value and what is expected. Nothing else in the
-package reads the environment.
+package reads the environment (but for the protocol of systemd, `notify.py`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, cast
 
 from remote_lab.errors import SettingInvalid
 
 PREFIX = "REMOTE_LAB_"
+AUTH_MODES = AUTO, TOKEN, OPEN = "auto", "token", "open"
+KEEP_LABS = RESTART, ALWAYS, NEVER = "restart", "always", "never"
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,43 @@ def _flag(text: str) -> bool:
     return words[text.lower()]
 
 
+def _auth(text: str) -> str:
+    if text.lower() not in AUTH_MODES:
+        raise ValueError(text)
+    return text.lower()
+
+
+def _keep_labs(text: str) -> str:
+    if text.lower() not in KEEP_LABS:
+        raise ValueError(text)
+    return text.lower()
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Addresses of several networks; `str()` is what a variable says."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    def __contains__(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address in network for network in self.networks)
+
+    def __str__(self) -> str:
+        return ",".join(str(network) for network in self.networks)
+
+
+def _networks(text: str) -> Networks:
+    return Networks(tuple(ip_network(part.strip()) for part in text.split(",")))
+
+
 _TEXT = _Kind("some text", str)
 _FOLDER = _Kind("the path of a folder", lambda text: Path(text).expanduser().absolute())
 _SECONDS = _number(0.0, "seconds, 0 or more")
 _DEADLINE = _number(0.1, "seconds, 0.1 or more")
 _FLAG = _Kind("1 or 0", _flag)
+_AUTH = _Kind("auto, token or open", _auth)
+_KEEP_LABS = _Kind("restart, always or never", _keep_labs)
+_NETWORKS = _Kind("addresses or networks with commas between them, such as 127.0.0.1 or 10.1.0.0/24,::1", _networks)
 _POOL = _Kind("a private IPv4 network of /24 or larger, such as 198.18.0.0/16", _pool)
 
 
@@ -114,10 +148,33 @@ class Config:
     warm_seconds: float = _setting(_SECONDS, 0.0, "an idle lab stays so long for the next session; 0: it goes")
     boot_seconds: float = _setting(_DEADLINE, 1800.0, "deadline of a boot")
     teardown_seconds: float = _setting(_DEADLINE, 300.0, "deadline of a teardown")
+    keep_labs: str = _setting(
+        _KEEP_LABS,
+        RESTART,
+        "'restart': labs outlive crashes and restarts of the service, not its stop; 'always': also its stop; "
+        "'never': not even a restart",
+    )
+    lab_memory_mib: int | None = _setting(
+        _integer(64, 1 << 24), None, "memory of a lab; 3/4 of the host's, shared by the slots, when absent"
+    )
+    lab_processes: int = _setting(_integer(32, 4_000_000), 4096, "processes and threads of a lab")
+    lab_disk_mib: int = _setting(_integer(16, 1 << 24), 1024, "what a lab may write; it lies in memory")
     max_upload_bytes: int = _setting(_integer(1, 1 << 40), 10 * 1024 * 1024, "largest POST /lab")
     max_upload_files: int = _setting(_integer(1, 100_000), 200, "most files in one POST /lab")
+    trust_uploads: bool = _setting(
+        _FLAG, False, "every upload may be any program, also where no sandbox holds it: for hosts with one user"
+    )
+    history_days: int = _setting(
+        _integer(0, 36_500), 90, "days for which it is kept who had which lab; 0: until the session has ended"
+    )
     max_waiting: int = _setting(_integer(1, 10_000_000), 10_000, "most sessions in the queue")
     threads: int = _setting(_integer(4, 1024), 32, "requests served at the same time")
+    auth: str = _setting(_AUTH, AUTO, "'token', 'open', or 'auto': open on loopback while there is no token")
+    proxies: Networks | None = _setting(_NETWORKS, None, "proxies whose X-Forwarded-For names the client")
+    token_waiting: int = _setting(_integer(1, 10_000_000), 1000, "most sessions of one token in the queue")
+    token_boots: int = _setting(_integer(1, 10_000_000), 600, "most boots for one token in an hour")
+    token_upload_bytes: int = _setting(_integer(1, 1 << 50), 1024**3, "most bytes that one token uploads in an hour")
+    token_upload_files: int = _setting(_integer(1, 1 << 30), 20_000, "most files that one token uploads in an hour")
     stream_output: bool = field(
         default=False,
         metadata={

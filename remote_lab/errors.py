@@ -27,12 +27,24 @@ The domain knows no HTTP: `remote_lab.web.errors` maps a code to a status. A cod
     |   |-- UploadNameUnsafe        upload_name_unsafe
     |   |-- UploadNameClash         upload_name_clash
     |   |-- UploadTooManyFiles      upload_too_many_files
-    |   `-- UploadTooLarge          upload_too_large
+    |   |-- UploadTooLarge          upload_too_large
+    |   `-- TopologyNotAllowed      topology_not_allowed
+    |-- AccessError
+    |   |-- TokenRequired           token_required
+    |   |-- TokenInvalid            token_invalid
+    |   |-- TooManyWrongTokens      too_many_wrong_tokens
+    |   |-- RightMissing            right_missing
+    |   |-- LimitExceeded           limit_exceeded
+    |   |-- TokenNameTaken          token_name_taken
+    |   `-- TokenUnknown            token_unknown
     |-- ServerUnhealthy             server_unhealthy
+    |   |-- DatabaseUnavailable     database_unavailable
+    |   `-- StorageFull             storage_full
     `-- HostError                   (the server does not start)
         |-- SettingInvalid          setting_invalid
         |-- LogConfigInvalid        log_config_invalid
         |-- InstanceRunning         instance_running
+        |-- NoTokenYet              no_token_yet
         |-- DatabaseUnusable        database_unusable
         |-- ProviderUnavailable     provider_unavailable
         `-- ImageUnavailable        image_unavailable
@@ -40,8 +52,11 @@ The domain knows no HTTP: `remote_lab.web.errors` maps a code to a status. A cod
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar
+
+_FINDINGS_TOLD = 3
 
 _RENAMED = {
     "content_too_large": "request_entity_too_large",
@@ -102,12 +117,16 @@ class SessionWaiting(SessionError):
 
 
 class NoActiveSession(SessionError):
-    """The queue is empty."""
+    """The queue is empty, or its head is somebody else's."""
 
     code = "no_active_session"
 
-    def __init__(self) -> None:
-        super().__init__("No session is active or waiting.")
+    def __init__(self, is_somebody_elses: bool = False) -> None:
+        super().__init__(
+            "Somebody else's session is at the head of the queue. GET /queue shows who is before you."
+            if is_somebody_elses
+            else "No session is active or waiting."
+        )
 
 
 class LeaseTooLong(SessionError):
@@ -296,10 +315,127 @@ class UploadTooLarge(UploadError):
         super().__init__(f"The upload is larger than {max_upload_bytes} bytes.")
 
 
+class TopologyNotAllowed(UploadError):
+    """No sandbox holds labs on this server, and the upload is more than plain data.
+
+    `findings` are what is not allowed, as `{"line": 3, "column": 1, "what": ...}`.
+    """
+
+    code = "topology_not_allowed"
+
+    def __init__(self, name: str, findings: Sequence[Mapping[str, int | str]]) -> None:
+        self.findings = findings
+        told = [f"line {one['line']}, column {one['column']}: {one['what']}" for one in findings[:_FINDINGS_TOLD]]
+        more = len(findings) - len(told)
+        if more > 0:
+            told.append(f"{more} more")
+        super().__init__(
+            f"Topology {name!r} cannot run on this server, where no sandbox holds labs: {'; '.join(told)}. "
+            "Leave that out, or ask whoever runs the server for a token with the right 'trusted'."
+        )
+
+
+class AccessError(RemoteLabError):
+    """Something about who calls, and what they may."""
+
+
+class TokenRequired(AccessError):
+    """The call came without a token."""
+
+    code = "token_required"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server asks for a token. Set REMOTE_LAB_TOKEN, or send 'Authorization: Bearer TOKEN', or put it "
+            "into the URL as https://ci:TOKEN@HOST. Whoever runs the server makes one with `remote-lab token create`."
+        )
+
+
+class TokenInvalid(AccessError):
+    """The token is wrong, has expired, or was revoked."""
+
+    code = "token_invalid"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why} Whoever runs the server makes a new one with `remote-lab token create`.")
+
+
+class TooManyWrongTokens(AccessError):
+    """So many wrong tokens came lately that this one was not listened to any more."""
+
+    code = "too_many_wrong_tokens"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(
+            f"The token is wrong, and too many wrong ones came before it. Correct it; try again in "
+            f"{retry_after_seconds} s."
+        )
+
+
+class RightMissing(AccessError):
+    """The token is good, but not for this."""
+
+    code = "right_missing"
+
+    def __init__(self, name: str | None, right: str, rights: Iterable[str]) -> None:
+        has = ", ".join(rights) or "none"
+        super().__init__(f"Token {name!r} may not do this: it needs the right {right!r} and has {has}.")
+
+
+class LimitExceeded(AccessError):
+    """The token has had as much as the server gives to each; the message names the setting that says how much."""
+
+    code = "limit_exceeded"
+
+    def __init__(self, what: str, variable: str, limit: int, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(
+            f"This token {what}: {variable} allows {limit}. Try again in {retry_after_seconds} s, "
+            "or ask whoever runs the server."
+        )
+
+
+class TokenNameTaken(AccessError):
+    """A token has that name, or had it."""
+
+    code = "token_name_taken"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is a token {name!r} already, or was one: names are not given twice, because records go by them. "
+            f"Choose another, such as {name[:61]}-2."
+        )
+
+
+class TokenUnknown(AccessError):
+    """No token has that name."""
+
+    code = "token_unknown"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no token {name!r}. `remote-lab token list` shows all.")
+
+
 class ServerUnhealthy(RemoteLabError):
     """The server runs but cannot do its work; the message says which part of it is dead."""
 
     code = "server_unhealthy"
+
+
+class DatabaseUnavailable(ServerUnhealthy):
+    """The database is locked, full, read-only, damaged or gone: nothing was changed, and the next try may do."""
+
+    code = "database_unavailable"
+
+
+class StorageFull(ServerUnhealthy):
+    """The server's disk has no room for an upload; nothing of it was kept."""
+
+    code = "storage_full"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The upload cannot be stored: {why}. Try again when the server's operator has made room.")
 
 
 class HostError(RemoteLabError):
@@ -328,6 +464,19 @@ class InstanceRunning(HostError):
     """Another server works on the same state folder, or holds the port."""
 
     code = "instance_running"
+
+
+class NoTokenYet(HostError):
+    """The server would ask for tokens, there is none, and nobody would see a first one."""
+
+    code = "no_token_yet"
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"On {address} this server asks for tokens, there is none yet, and what it prints goes into a log, where "
+            "none belongs. Make one with `remote-lab token create NAME --right use --right admin` and start it again, "
+            "or start it with --auth=open (REMOTE_LAB_AUTH=open) if whoever reaches the address may do everything."
+        )
 
 
 class DatabaseUnusable(HostError):

@@ -89,26 +89,26 @@ def _state(config: Config) -> Iterator[Finding]:
 
 
 def _database(config: Config) -> Iterator[Finding]:
-    from sqlalchemy import text
-
-    from remote_lab.core import overview
+    from remote_lab.core import backup, overview, schema
     from remote_lab.netlab.runner import Finding
 
     name = "database"
+    path = database_path(config)
     try:
-        path = database_path(config)
         if not has_database(config):
             yield Finding(name, True, f"{path} will be made", "")
             return
+        found = schema.examine(path)
+        if found.problem is not None:
+            yield Finding(name, False, f"{path} cannot be used: {output.plain(found.problem)}", backup.remedy(path))
+            return
+        if found.is_old:
+            yield Finding(name, True, f"{path}, of an earlier version, will be upgraded", "")
+            return
         with reading(config) as transaction:
-            verdict = str(transaction.scalar(text("PRAGMA quick_check(1)")))
-            if verdict != "ok":
-                remedy = "Stop the server and restore a backup, see docs/deploy.rst."
-                yield Finding(name, False, f"{path} is damaged: {output.plain(verdict)}", remedy)
-                return
             count = len(overview.queue(transaction))
     except DatabaseUnusable as error:
-        yield Finding(name, False, str(error), "If that does not help, restore a backup, see docs/deploy.rst.")
+        yield Finding(name, False, str(error), "")
         return
     yield Finding(name, True, f"{path}, {count} session{'' if count == 1 else 's'} in the queue", "")
 

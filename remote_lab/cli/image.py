@@ -29,9 +29,16 @@ def _images() -> Images:
 
 
 @image.command()
-def build() -> None:
+@click.option("--if-needed", is_flag=True, help="Only where labs run in namespaces.")
+def build(if_needed: bool) -> None:
     """Build the image of this version if it is missing; takes about half a minute."""
+    from remote_lab.app import create_runner
+    from remote_lab.netlab.pod_site import PROVIDER
+
     logging.config.dictConfig(logging_config("INFO"))
+    if if_needed and (provider := create_runner(Config.from_environment()).provider) != PROVIDER:
+        click.echo(f"Labs run by {provider}: no image is needed.")
+        return
     click.echo(f"Labs run on the image {_images().ensure()}")
 
 

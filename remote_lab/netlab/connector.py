@@ -26,13 +26,19 @@ output_logger = logging.getLogger("remote_lab.netlab.output")
 """Gets what netlab says, line by line, where that is wanted."""
 
 MAX_LOG_BYTES = 16 * 2**20
-MAX_CAPTURE_BYTES = 64 * 2**20
+MAX_CAPTURE_BYTES = 16 * 2**20
 _POLL_SECONDS = 0.05
 _CHUNK_BYTES = 65536
 _LAST_OUTPUT_SECONDS = 0.2
 _LEADER_SECONDS = 1.0
-# Escape sequences of terminals and control characters: an uploaded topology must not write into the server's log.
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_KILL_SECONDS = 5.0
+# Escape sequences of terminals, control characters, and those of Unicode that turn or break lines: an uploaded topology
+# must not write into the server's log.
+_CONTROL = re.compile(
+    r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+)
+_CONTROL_BYTES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
+_LEAD_BYTE = b"\xc2"
 
 
 class Ending(Enum):
@@ -63,8 +69,10 @@ class NetlabCall:
     grace_seconds: float = 5.0
     """Between asking the process group to end and killing it."""
     leader_only_waits: bool = False
-    """The command merely waits for netlab, as `nsenter` does: it ends by itself, after netlab, and reaps it. Killed
-    first, it leaves a zombie to the host's init, and the pod's pid namespace stays until that one is reaped."""
+    """The command merely waits for netlab, as `netns/enter.py` does: it ends by itself, after netlab, and reaps it.
+    Killed first, it leaves a zombie to the host's init, and the pod's pid namespace stays until that one is reaped."""
+    capture_bytes: int = MAX_CAPTURE_BYTES
+    """What comes after that is dropped."""
     stream: bool = False
     """What goes to the log file also goes to `output_logger`, as it comes."""
 
@@ -101,7 +109,7 @@ def run_netlab(
         OSError: the executable cannot be started, or the log cannot be written.
     """
     began = time.monotonic()
-    with subprocess.Popen(
+    process = subprocess.Popen(
         list(call.command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -109,15 +117,18 @@ def run_netlab(
         env=dict(call.environment),
         cwd=call.directory,
         start_new_session=True,
-    ) as process:
+    )
+    try:
         with _Output(process, call, on_line) as output:
             ending = _wait(process, output, began + call.seconds, cancel)
             if ending is not Ending.EXITED:
-                if call.leader_only_waits:
-                    _end_members(process)
-                _end_group(process, call.grace_seconds)
+                _end(process, call)
             output.read_rest()
             captured = output.captured
+    except BaseException:
+        _end(process, call)
+        raise
+    finally:
         for stream in (process.stdout, process.stderr):
             if stream:
                 stream.close()
@@ -137,9 +148,18 @@ def _wait(process: subprocess.Popen[bytes], output: _Output, deadline: float, ca
     return Ending.EXITED
 
 
+def _end(process: subprocess.Popen[bytes], call: NetlabCall) -> None:
+    """End a call; one that not even SIGKILL ends, as when its disk does not answer, is left to itself."""
+    if call.leader_only_waits:
+        _end_members(process)
+    _end_group(process, call.grace_seconds)
+    if process.poll() is None:
+        logger.error("Process %d does not end when killed: %s", process.pid, " ".join(call.command))
+
+
 def _end_group(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
     """End a process and all that stayed in its group; the group spans pid namespaces, so that it reaches into a pod."""
-    for number, seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
+    for number, seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, _KILL_SECONDS)):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
@@ -157,6 +177,8 @@ def _end_members(process: subprocess.Popen[bytes]) -> None:
             with suppress(ProcessLookupError):
                 if os.getpgid(int(entry)) == process.pid:
                     os.kill(int(entry), signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGCONT)  # nsenter(1) stops itself when what it waits for was stopped
     with suppress(subprocess.TimeoutExpired):
         process.wait(_LEADER_SECONDS)
 
@@ -173,7 +195,9 @@ class _Output:
         self._log_bytes = 0
         self._on_line = on_line
         self._stream = call.stream
+        self._capture_bytes = call.capture_bytes
         self._line = b""
+        self._half = b""
         self._captured = bytearray()
         for stream, is_captured in ((process.stdout, call.capture), (process.stderr, False)):
             if stream is not None:
@@ -208,7 +232,7 @@ class _Output:
             if not chunk:
                 self._selector.unregister(key.fileobj)
             elif key.data:
-                self._captured += chunk[: MAX_CAPTURE_BYTES - len(self._captured)]
+                self._captured += chunk[: self._capture_bytes - len(self._captured)]
             else:
                 self._take(chunk)
         return bool(ready)
@@ -220,6 +244,10 @@ class _Output:
             pass
 
     def _take(self, chunk: bytes) -> None:
+        chunk = self._half + chunk
+        # The first byte of a character that may be a control one waits for the second.
+        self._half = _LEAD_BYTE if chunk.endswith(_LEAD_BYTE) else b""
+        chunk = _CONTROL_BYTES.sub(b"", chunk[: len(chunk) - len(self._half)])
         room = MAX_LOG_BYTES - self._log_bytes
         if self._log is not None and room > 0:
             self._log.write(chunk[:room])

@@ -16,9 +16,11 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from remote_lab.errors import ImageUnavailable
-from remote_lab.netlab import features, management
+from remote_lab.netlab import cgroups, features, management
 from remote_lab.netlab.host_site import find_netlab
 from remote_lab.netlab.image import Images
+from remote_lab.netlab.rootless import commands, subids
+from remote_lab.netlab.rootless.user_pods import free_networks
 
 _COMMAND_SECONDS = 20
 _MEBIBYTE = 2**20
@@ -32,7 +34,7 @@ _PROBE = "import sys; sys.path.insert(0, sys.argv[1]); from remote_lab.netlab.ne
 # Tool -> Debian package, whether labs cannot run without it.
 _TOOLS = {
     "ip": ("iproute2", True),
-    "nsenter": ("util-linux", True),
+    "nft": ("nftables", True),
     "unshare": ("util-linux", True),
     "setsid": ("util-linux", False),
     "ssh": ("openssh-client", False),
@@ -85,13 +87,14 @@ class Doctor:
     def examine(self) -> list[Finding]:
         """Return everything that was found, what labs in sandboxes need first."""
         steps: dict[str, Callable[[], Iterator[Finding]]] = {
-            "root": _root,
+            "user": _user,
             "user namespaces": _user_namespaces,
             "mounts": self._mounts,
             "tools": _tools,
             "image": self._image,
             "management network": self._management,
             "memory": _memory,
+            "limits of a lab": _lab_limits,
             "disk": self._disk,
             "kernel features": _kernel,
             "other providers": self._other_providers,
@@ -100,7 +103,7 @@ class Doctor:
 
     def _mounts(self) -> Iterator[Finding]:
         if os.geteuid() != 0:
-            yield Finding("mounts", False, "only root can try them", "Run this command as root.", required=False)
+            yield from _mounts_of_user()
             return
         folders = {"state folder": self.state_dir, "image folder": self.images.image_dir}
         existing = {name: _nearest(folder) for name, folder in folders.items()}
@@ -132,14 +135,14 @@ class Doctor:
                 "lab image",
                 False,
                 f"not built, and mmdebstrap, which builds it, is missing ({self.images.image_dir})",
-                "apt-get install mmdebstrap debian-archive-keyring, then: sudo remote-lab image build",
+                "apt-get install mmdebstrap debian-archive-keyring, then: remote-lab image build",
             )
         else:
-            remedy = "sudo remote-lab image build (the start of the server builds it as well)"
+            remedy = "remote-lab image build (the start of the server builds it as well)"
             yield Finding("lab image", False, f"not built yet in {self.images.image_dir}", remedy, required=False)
 
     def _management(self) -> Iterator[Finding]:
-        free = management.free_numbers(self.pool)
+        free = management.free_numbers(self.pool) if os.geteuid() == 0 else list(free_networks(self.pool))
         yield Finding(
             f"management network ({self.pool})",
             bool(free),
@@ -193,33 +196,48 @@ def _safely(name: str, step: Callable[[], Iterator[Finding]]) -> list[Finding]:
     return found
 
 
-def _root() -> Iterator[Finding]:
-    is_root = os.geteuid() == 0
-    yield Finding(
-        "root",
-        is_root,
-        "yes" if is_root else f"this is user {os.geteuid()}; labs in sandboxes need root",
-        "" if is_root else "Run the server with sudo or as a system service (deploy/remote-lab.service).",
-    )
+def _user() -> Iterator[Finding]:
+    if os.geteuid() == 0:
+        yield Finding("user", True, "root: devices are reached at their own addresses", "")
+        return
+    way = "devices are reached through their pod, at addresses of 127.0.0.0/8"
+    yield Finding("user", True, f"{subids.user_name()}, without root: {way}", "")
+    for lack in subids.lacks():
+        if lack.name != subids.USER_NAMESPACES:
+            yield Finding(lack.name, False, lack.text, f"{lack.remedy}; or run the server as root")
+
+
+def _mounts_of_user() -> Iterator[Finding]:
+    try:
+        reason = commands.why_no_pod()
+    except commands.NoSubIds:
+        yield Finding("mounts", False, "cannot be tried before the above is there", "Then try again.", required=False)
+        return
+    yield Finding("mounts", reason is None, reason or "work in a user namespace", commands.remedy() if reason else "")
 
 
 def _user_namespaces() -> Iterator[Finding]:
     limit = _read("/proc/sys/user/max_user_namespaces")
     if not Path("/proc/self/ns/user").exists():
         problem, remedy = "the kernel has none", "Use a kernel with CONFIG_USER_NS."
+    elif os.geteuid() != 0 and _read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+        problem = "kept from ordinary users (kernel.unprivileged_userns_clone is 0)"
+        remedy = (
+            "sysctl -w kernel.unprivileged_userns_clone=1, and the same in /etc/sysctl.d/; or run the server as root"
+        )
     elif limit == "0":
         problem = "switched off (user.max_user_namespaces is 0)"
         remedy = "sysctl -w user.max_user_namespaces=15000, and the same in /etc/sysctl.d/"
     else:
         problem = _why_not("unshare", "--user", "true")
         remedy = "In a container: run it with its own user namespaces allowed, or run the server on the host."
-        if os.geteuid() != 0 and problem:
-            remedy = "Nothing, when the server runs as root: some systems keep them from ordinary users only."
     yield Finding("user namespaces", not problem, problem or "work", remedy if problem else "", required=True)
 
 
 def _tools() -> Iterator[Finding]:
     for tool, (package, required) in _TOOLS.items():
+        if tool == "nft" and os.geteuid() != 0:
+            continue  # without root there is no way from a lab to the host that rules could close
         path = shutil.which(tool, path=_PATH)
         yield Finding(
             f"tool {tool}", path is not None, path or "missing", "" if path else f"apt-get install {package}", required
@@ -237,6 +255,11 @@ def _memory() -> Iterator[Finding]:
         "" if enough else f"Labs need at least {_size(_LAB_MIB)}.",
         required=False,
     )
+
+
+def _lab_limits() -> Iterator[Finding]:
+    for name, ok, detail, remedy in cgroups.describe():
+        yield Finding(name, ok, detail, remedy, required=False)
 
 
 def _kernel() -> Iterator[Finding]:

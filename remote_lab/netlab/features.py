@@ -85,16 +85,18 @@ def _succeeds(tool: Sequence[str], commands: str) -> bool:
     return result.returncode == 0
 
 
-def netlab_defaults(missing: Collection[str], management_address: str) -> str:
+def netlab_defaults(missing: Collection[str], management_address: str, *, forwarded_ssh_port: int | None = None) -> str:
     """Return `/etc/netlab/defaults.yml` for a pod.
 
     Args:
         missing: what `missing_kernel_features` found.
         management_address: of the pod in its management network, with prefix length.
+        forwarded_ssh_port: by which devices are reached at their address in 127.0.0.0/8; None: at their own.
     """
     defaults: dict[str, Any] = yaml.safe_load(resources.files(__package__).joinpath("netns/defaults.yml").read_text())
     defaults["providers"]["netns"]["management_address"] = management_address
     defaults["providers"]["netns"]["missing"] = sorted(missing)
+    defaults["providers"]["netns"]["forwarded_ssh_port"] = forwarded_ssh_port
     for feature in sorted(missing):
         for path in _NEEDED_BY.get(feature, ()):
             for kind, device in _DEVICES:

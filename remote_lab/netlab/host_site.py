@@ -70,6 +70,9 @@ class HostSite:
     def open(self, place: LabPlace) -> None:
         """Nothing to make room for: netlab's multilab keeps labs apart."""
 
+    def reach(self, place: LabPlace, addresses: Collection[str]) -> None:
+        """Nothing to do: they are, as netlab makes them."""
+
     def topology_arguments(self, place: LabPlace) -> tuple[str, ...]:
         multilab = ("--plugin", "multilab", "-s", f"defaults.multilab.id={place.slot}")
         return ("-p", self.provider, *multilab, f"./{place.topology}")
@@ -128,6 +131,9 @@ class HostSite:
         # so on standard error, and nothing else.
         return {name: Said(text := texts.get(name, ""), result.succeeded and bool(text.strip())) for name in names}
 
+    def exceeded(self, place: LabPlace) -> list[str]:
+        return []
+
     def close(self, place: LabPlace, *, deadline: float) -> str | None:
         """Ask netlab, then force it; half of the time that is left is for each try.
 
@@ -170,6 +176,9 @@ class HostSite:
 
     def vanished(self, place: LabPlace) -> str | None:
         return None  # only netlab could tell
+
+    def dead_nodes(self, place: LabPlace, names: Collection[str]) -> list[str]:
+        return []  # only netlab could tell
 
     def orphans(self, known_lab_ids: Collection[str]) -> list[str]:
         return []  # nothing on the host says which lab a container or a virtual machine belongs to

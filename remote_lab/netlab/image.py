@@ -11,12 +11,9 @@ import json
 import logging
 import os
 import platform
-import shutil
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -25,8 +22,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from remote_lab.errors import ImageUnavailable
-from remote_lab.netlab import mirrors
-from remote_lab.netlab.processes import pod_processes
+from remote_lab.netlab import image_build, processes
+from remote_lab.netlab.image_build import NETLAB_DIRECTORY
+from remote_lab.netlab.rootless import keepers
 
 logger = logging.getLogger(__name__)
 
@@ -56,13 +54,9 @@ _PACKAGES = (
 )
 _LAYOUT = 1
 """Raised when a step below changes in a way that nothing else of the recipe shows."""
-_NETLAB_DIRECTORY = "opt/netlab"
 _REQUIREMENTS = "netlab-requirements.txt"
 _MANIFEST = "etc/remote-lab-image.json"
 _PARTIAL_PREFIX = ".partial-"
-_STEP_SECONDS = 1800
-_ERROR_LINES = 15
-_WARM_UP = "from netsim.utils import read; read.system_defaults()"
 
 
 @dataclass(frozen=True)
@@ -98,10 +92,10 @@ class Images:
             ImageUnavailable: the chosen one cannot be used.
         """
         if self._chosen is not None:
-            if not (self._chosen / _NETLAB_DIRECTORY / "netsim").is_dir():
+            if not (self._chosen / NETLAB_DIRECTORY / "netsim").is_dir():
                 raise ImageUnavailable(
                     f"REMOTE_LAB_IMAGE={str(self._chosen)!r} is no root file system "
-                    f"with netlab in /{_NETLAB_DIRECTORY}. Unset it to have one built."
+                    f"with netlab in /{NETLAB_DIRECTORY}. Unset it to have one built."
                 )
             return self._chosen.resolve()
         path = self.image_dir / recipe_name()
@@ -129,32 +123,32 @@ class Images:
             raise ImageUnavailable(f"The lab image cannot be built in {self.image_dir}: {error}.") from error
 
     def _build(self) -> Path:
-        _check_tools()
+        image_build.check()
         for partial in self.image_dir.glob(f"{_PARTIAL_PREFIX}*"):
-            shutil.rmtree(partial)
+            image_build.remove(partial)
         target = self.image_dir / recipe_name()
         logger.info("Building the lab image %s: Debian %s with FRR and netlab, a minute or two", target, _SUITE)
         began = time.monotonic()
         partial = Path(tempfile.mkdtemp(prefix=_PARTIAL_PREFIX, dir=self.image_dir))
         try:
             root = partial / "root"
-            self._install_debian(root)
-            _install_netlab(root)
-            (root / _MANIFEST).write_text(json.dumps({"recipe": _recipe(), "built_at": datetime.now(UTC).isoformat()}))
-            root.chmod(0o755)
-            root.rename(target)
+            image_build.build(root, self._ingredients())
+            image_build.write(root / _MANIFEST, _manifest())
+            image_build.move(root, target)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            with suppress(ImageUnavailable):  # the next build tries again
+                image_build.remove(partial)
         logger.info("Built the lab image %s in %.0f s", target, time.monotonic() - began)
         return target.resolve()
 
-    def _install_debian(self, root: Path) -> None:
-        logger.info("Lab image: installing Debian packages")
-        mirror = self._mirror or mirrors.host_mirror()
-        keyring = [f"--keyring={mirrors.KEYRING}"] if mirrors.KEYRING.exists() else []
-        options = ["--variant=minbase", "--format=directory", f"--include={','.join(_PACKAGES)}", *keyring]
-        leave_out = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale", "info")]
-        _run_step("mmdebstrap", [*options, *leave_out, _SUITE, str(root), *([mirror] if mirror else [])])
+    def _ingredients(self) -> image_build.Ingredients:
+        return image_build.Ingredients(
+            suite=_SUITE,
+            packages=_PACKAGES,
+            requirements=tuple(_requirements()),
+            python_version=_PYTHON_VERSION,
+            mirror=self._mirror,
+        )
 
     def all(self) -> list[ImageInfo]:
         """Return the built images, the newest first."""
@@ -174,12 +168,12 @@ class Images:
         path = self.image_dir / name
         if name not in {image.name for image in self.all()}:
             raise ImageUnavailable(f"There is no image {name!r} in {self.image_dir}.")
-        if any(pod_processes()):
+        if _labs_run():
             raise ImageUnavailable("Labs are running on this host; an image is removed only when none does.")
         with FileLock(self.image_dir / ".lock"):
             doomed = Path(tempfile.mkdtemp(prefix=_PARTIAL_PREFIX, dir=self.image_dir))
-            path.rename(doomed / "root")
-            shutil.rmtree(doomed)
+            image_build.move(path, doomed / "root")
+            image_build.remove(doomed)
 
 
 def recipe_name() -> str:
@@ -203,45 +197,14 @@ def _requirements() -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def _check_tools() -> None:
-    if os.geteuid() != 0:
-        raise ImageUnavailable("The lab image can be built by root only: run `sudo remote-lab image build`.")
-    if shutil.which("mmdebstrap") is None:
-        raise ImageUnavailable(
-            "The lab image cannot be built: mmdebstrap is missing. Install it with "
-            "`apt-get install mmdebstrap debian-archive-keyring`."
-        )
+def _manifest() -> str:
+    return json.dumps({"recipe": _recipe(), "built_at": datetime.now(UTC).isoformat()})
 
 
-def _install_netlab(root: Path) -> None:
-    """Install netlab from outside, compile it and read its defaults once, which it then finds in its cache."""
-    logger.info("Lab image: installing netlab")
-    target = root / _NETLAB_DIRECTORY
-    wheels = ("--python-version", _PYTHON_VERSION, "--only-binary=:all:", "--no-deps", "--no-compile")
-    options = ("--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "--target", str(target))
-    _run_step(sys.executable, ["-m", "pip", "install", *options, *wheels, *_requirements()])
-    inside = ["/usr/bin/env", "-i", "HOME=/root", "PATH=/usr/bin:/bin", f"PYTHONPATH=/{_NETLAB_DIRECTORY}"]
-    _run_step("chroot", [str(root), *inside, "python3", "-m", "compileall", "-q", f"/{_NETLAB_DIRECTORY}"])
-    _run_step("chroot", [str(root), *inside, "python3", "-c", _WARM_UP])
-
-
-def _run_step(program: str, arguments: Sequence[str]) -> None:
-    result = subprocess.run(
-        [program, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=_STEP_SECONDS,
-        check=False,
-    )
-    if result.returncode:
-        tail = "\n".join(result.stdout.splitlines()[-_ERROR_LINES:])
-        raise ImageUnavailable(
-            f"The lab image cannot be built: {Path(program).name} {arguments[0]} failed with status "
-            f"{result.returncode}. REMOTE_LAB_IMAGE_MIRROR names another Debian mirror. Its last words:\n{tail}"
-        )
+def _labs_run() -> bool:
+    if os.geteuid() == 0:
+        return any(processes.pod_processes())
+    return any(keepers.own_keepers())
 
 
 def _size_bytes(path: Path) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -20,6 +21,13 @@ from remote_lab.netlab.processes import MAX_PODS, pod_processes
 _LINK_PREFIX = "rlab"
 _ALIAS_WORD = "remote-lab"
 _SUBNET_BITS = 24
+_LINK_SETTINGS = {
+    # Answer for no other address of the host, and to nobody outside the network: a lab cannot fill the neighbor table.
+    "ipv4/conf/*/arp_ignore": "2",
+    "ipv4/conf/*/rp_filter": "1",
+    "ipv4/conf/*/accept_redirects": "0",
+    "ipv6/conf/*/disable_ipv6": "1",
+}
 _GUARD_METRIC = "4294967294"
 _IP_SECONDS = 30
 
@@ -41,7 +49,7 @@ class ManagementNetwork:
 
     @property
     def link(self) -> str:
-        return f"{_LINK_PREFIX}{self.number}"
+        return link_name(self.number)
 
     @property
     def host_address(self) -> IPv4Address:
@@ -62,6 +70,11 @@ class Claim:
     owner: str
     """State tag of the server that made it, empty when it never got that far."""
     lab_id: str
+
+
+def link_name(number: int) -> str:
+    """Return what the management link of pod `number` is called."""
+    return f"{_LINK_PREFIX}{number}"
 
 
 def claim(pool: IPv4Network, owner: str, lab_id: str) -> ManagementNetwork:
@@ -108,14 +121,22 @@ def _create_link(network: ManagementNetwork, owner: str, lab_id: str) -> bool:
         f"link set {link} addrgenmode none",
         f"link set {peer} addrgenmode none",
         f"address add {network.host_address}/{network.subnet.prefixlen} dev {link}",
-        f"link set {link} up",
     )
     result = _ip("-batch", "-", stdin="\n".join(commands) + "\n")
     if result.returncode == 0:
+        _harden(link)
+        _ip_or_raise("link", "set", link, "up")
         return True
     if "File exists" in result.stderr:
         return False
     raise IpFailed(f"cannot make {link}: {result.stderr.strip()}")
+
+
+def _harden(link: str) -> None:
+    for name, value in _LINK_SETTINGS.items():
+        # Where /proc/sys is read-only, as in some containers, the firewall does without.
+        with suppress(OSError):
+            Path("/proc/sys/net", name.replace("*", link)).write_text(value)
 
 
 def give_to_pod(network: ManagementNetwork, pid: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -16,15 +17,21 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from remote_lab.netlab import management, processes
+from remote_lab.netlab import cgroups, management, processes
+from remote_lab.netlab.limits import LabLimits
+from remote_lab.netlab.netns.lab import NODE_TAG
 from remote_lab.netlab.netns.pod_start import PodRequest
+
+logger = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).parent
 _PROJECT = _PACKAGE.parent.parent
+_ENTER = _PACKAGE / "netns/enter.py"
 _INSIDE = "opt/remote-lab"
 COMMANDS_INSIDE = f"/{_INSIDE}/bin"
-_TMPFS_MIB = 1024
 _START_SECONDS = 30
+_SPARE_PROCESSES = 64
+NAMELESS_SECONDS = 30.0
 _TAG_WORD = "remote-lab-pod"
 _LAUNCH = "import sys; sys.path.insert(0, sys.argv[1]); from remote_lab.netlab.netns.pod_start import main; main()"
 _COMMANDS = {"netlab": "netlab_command", "netns-lab": "runtime"}
@@ -38,6 +45,10 @@ main()
 
 class PodFailed(Exception):
     """A pod did not start; the message says why."""
+
+
+class SameNumber(PodFailed):
+    """A server in another network namespace took the same number at the same moment; with another one it may work."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +68,14 @@ class Pods:
     Args:
         owner: state tag of the server.
         pool: where management networks are taken from.
+        limits: of each pod.
     """
 
-    def __init__(self, owner: str, pool: IPv4Network) -> None:
+    def __init__(self, owner: str, pool: IPv4Network, limits: LabLimits) -> None:
         self._owner = owner
         self._pool = pool
+        self._limits = limits
+        self._nameless: dict[int, float] = {}
 
     def claim(self, lab_id: str) -> management.ManagementNetwork:
         return management.claim(self._pool, self._owner, lab_id)
@@ -80,26 +94,44 @@ class Pods:
             lab_id: of its lab.
             network: gives it its number.
             image: root file system.
-            directory: bound at /lab, where everything in the pod starts.
+            directory: seen at /lab, where everything in the pod starts; nothing is written to it.
             files: path inside -> text, beside our own package and commands.
         Returns:
             the host's pid of its PID 1.
         Raises:
-            PodFailed: it is not there; the claim is still held.
+            PodFailed, SameNumber: it is not there, or to be ended; the claim is still held.
         """
+        request = self._request(lab_id, network, image, directory, files)
+        pid = _launch(request)
+        if self._inits().get(network.number, [pid]) != [pid]:
+            raise SameNumber(f"another sandbox on this host has the number {network.number} as well")
+        management.give_to_pod(network, pid)
+        return pid
+
+    def _request(
+        self,
+        lab_id: str,
+        network: management.ManagementNetwork,
+        image: Path,
+        directory: Path,
+        files: Mapping[str, str],
+    ) -> PodRequest:
+        held = cgroups.find()
+        most = {cgroups.MEMORY: self._limits.memory_bytes, cgroups.PROCESSES: self._limits.processes}
         inside = {name: (text.encode(), 0o644) for name, text in files.items()} | _own_files()
-        request = PodRequest(
-            tag=f"{_TAG_WORD}:{self._owner}:{lab_id}",
+        return PodRequest(
+            tag=self._tag(lab_id),
             first_id=processes.first_id(network.number),
             id_count=processes.IDS_PER_POD,
             image=str(image),
             directory=str(directory),
             files={name: (base64.b64encode(content).decode(), mode) for name, (content, mode) in inside.items()},
-            tmpfs_mib=_TMPFS_MIB,
+            tmpfs_mib=self._limits.disk_mib,
+            groups=cgroups.make(network.link, most),
+            # Where a control group counts, it is the first to refuse, because it says so afterwards.
+            processes=self._limits.processes + (_SPARE_PROCESSES if cgroups.PROCESSES in held else 0),
+            process_mib=0 if cgroups.MEMORY in held else self._limits.memory_mib,
         )
-        pid = _launch(request)
-        management.give_to_pod(network, pid)
-        return pid
 
     def find(self, lab_id: str) -> list[Pod]:
         """Return what is left of a lab's pod: usually one, none when nothing is left."""
@@ -109,21 +141,75 @@ class Pods:
         """Return the labs of which anything is left."""
         return {lab_id for lab_id, _ in self._all()}
 
+    def node_names(self, lab_id: str) -> set[str]:
+        """Return the nodes whose first process lives. A process can call itself that: its lab lies about itself."""
+        numbers = {pod.number for pod in self.find(lab_id)}
+        names = (processes.command_name(one.pid) for one in processes.pod_processes() if one.number in numbers)
+        return {name.removeprefix(NODE_TAG) for name in names if name.startswith(NODE_TAG)}
+
+    def release_nameless(self) -> None:
+        """Give back the numbers whose links say of no server for long: `ip` was killed before it could name them."""
+        now = time.monotonic()
+        busy = {process.number for process in processes.pod_processes()}
+        nameless = [claim for claim in management.claims() if not claim.owner and claim.number not in busy]
+        self._nameless = {claim.index: self._nameless.get(claim.index, now) for claim in nameless}
+        for claim in nameless:
+            if now - self._nameless[claim.index] > NAMELESS_SECONDS:
+                logger.warning("Removing rlab%d, which names no lab", claim.number)
+                management.release(claim)
+
+    def exceeded(self, lab_id: str) -> list[str]:
+        """Return which limits a lab has hit, as sentences, as far as its control groups tell; also when it is dead."""
+        sentences = {
+            cgroups.MEMORY: self._limits.memory_sentence,
+            cgroups.PROCESSES: self._limits.processes_sentence,
+        }
+        return [
+            sentences[controller]
+            for pod in self.find(lab_id)
+            for controller, count in cgroups.hits(management.link_name(pod.number)).items()
+            if count
+        ]
+
+    def sweep(self) -> None:
+        """Remove control groups of pods that are gone, of all servers of this host."""
+        present = cgroups.names()
+        cgroups.sweep(present, {management.link_name(claim.number) for claim in management.claims()})
+
     def _all(self) -> list[tuple[str, Pod]]:
-        inits = {process.number: process.pid for process in processes.pod_processes() if process.is_pid_1}
+        inits = self._inits()
         claims = {claim.number: claim for claim in management.claims()}
         found = [
-            (claim.lab_id, Pod(claim.number, inits.get(claim.number), claim))
+            (claim.lab_id, Pod(claim.number, self._own(inits.get(claim.number, []), claim.lab_id), claim))
             for claim in claims.values()
             if claim.owner == self._owner
         ]
         # A pod that lost its link names its lab itself. It might lie, but only about itself: its number is its own.
-        for number, pid in inits.items():
-            word, _, rest = processes.command_name(pid).partition(":")
-            owner, _, lab_id = rest.partition(":")
-            if number not in claims and word == _TAG_WORD and owner == self._owner:
-                found.append((lab_id, Pod(number, pid, None)))
+        for number, pids in inits.items():
+            for pid in pids if number not in claims else []:
+                word, _, rest = processes.command_name(pid).partition(":")
+                owner, _, lab_id = rest.partition(":")
+                if word == _TAG_WORD and owner == self._owner:
+                    found.append((lab_id, Pod(number, pid, None)))
         return found
+
+    def _tag(self, lab_id: str) -> str:
+        return f"{_TAG_WORD}:{self._owner}:{lab_id}"
+
+    def _own(self, pids: Sequence[int], lab_id: str) -> int | None:
+        """Return the PID 1 of a lab among those with its number: the only one, or the one that is called so."""
+        if len(pids) > 1:
+            pids = [pid for pid in pids if processes.command_name(pid) == self._tag(lab_id)]
+        return pids[0] if pids else None
+
+    @staticmethod
+    def _inits() -> dict[int, list[int]]:
+        """Return the PID 1 of all pods by their number."""
+        inits: dict[int, list[int]] = {}
+        for process in processes.pod_processes():
+            if process.is_pid_1:
+                inits.setdefault(process.number, []).append(process.pid)
+        return inits
 
     def end(self, lab_id: str, *, deadline: float) -> str | None:
         """End a lab's pod and give its number back; does nothing when there is none.
@@ -136,8 +222,10 @@ class Pods:
         """
         for pod in self.find(lab_id):
             # The number stays claimed until nobody has its uids any more.
-            if remaining := processes.kill_pod(pod.number, deadline=deadline):
+            strangers = set(self._inits().get(pod.number, [])) - {pod.pid}
+            if remaining := processes.kill_pod(pod.number, strangers=strangers, deadline=deadline):
                 return f"processes {', '.join(map(str, remaining))} of its sandbox do not end"
+            cgroups.remove(management.link_name(pod.number))
             if pod.claim is not None:
                 management.release(pod.claim)
         while left := [pod for pod in self.find(lab_id) if pod.claim is not None]:
@@ -190,8 +278,7 @@ def enter_command(pid: int, command: Sequence[str]) -> list[str]:
         pid: its PID 1.
         command: absolute path inside, and arguments.
     """
-    namespaces = ("-U", "-n", "-m", "-u", "-i", "-p")
-    return ["nsenter", "-t", str(pid), *namespaces, "-r", "-w", "-S", "0", "-G", "0", "--", *command]
+    return [sys.executable, "-I", "-S", str(_ENTER), str(pid), ":".join(cgroups.joins_of(pid)), *command]
 
 
 def unknown(lab_ids: Collection[str], known: Collection[str]) -> list[str]:

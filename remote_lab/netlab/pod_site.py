@@ -7,31 +7,43 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Collection, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from remote_lab.errors import ProviderUnavailable
-from remote_lab.netlab import features, management
+from remote_lab.netlab import cgroups, features, firewall, management
+from remote_lab.netlab.answers import plain, read_json
 from remote_lab.netlab.connector import NetlabCall, NetlabResult, run_netlab
 from remote_lab.netlab.device_state import MAX_OUTPUT_BYTES, MAX_TOTAL_BYTES, Collected, Said, Wanted
 from remote_lab.netlab.image import Images
-from remote_lab.netlab.lab_files import read_lab_file
+from remote_lab.netlab.limits import LabLimits
 from remote_lab.netlab.netns.lab import LOGIN_KEY, PLAN
-from remote_lab.netlab.pod import COMMANDS_INSIDE, PodFailed, Pods, enter_command, unknown
+from remote_lab.netlab.pod import COMMANDS_INSIDE, PodFailed, Pods, SameNumber, enter_command, unknown
+from remote_lab.netlab.rootless.channel import FORWARDED_PORTS, SSH_PORT
+from remote_lab.netlab.rootless.commands import missing_requirements as rootless_requirements
+from remote_lab.netlab.rootless.user_pods import UserPods
 from remote_lab.netlab.site import ForegroundCall, LabPlace, NetlabRequest, SiteFailed
 
 logger = logging.getLogger(__name__)
 
 PROVIDER = "netns"
-_TOOLS = {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}
+_TOOLS = {"ip": "iproute2", "unshare": "util-linux", "nft": "nftables"}
+_TOOLS_OF_USERS = {name: package for name, package in _TOOLS.items() if name != "nft"}
 _CHECK_SECONDS = 10.0
 _COLLECT_MARGIN_SECONDS = 5.0
+_READ_SECONDS = 10.0
+_MAX_CHECK_BYTES = 256 * 1024
 _MAX_PLAN_BYTES = 4 * 2**20
 _MAX_KEY_BYTES = 16 * 1024
+_NUMBERS_TRIED = 5
+_END_SECONDS = 10.0
 _MAX_NODES = 256
 """No management network has room for more."""
-_PRIVATE_KEY = re.compile(rb"-----BEGIN OPENSSH PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END OPENSSH PRIVATE KEY-----\n")
+_NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NETNS_LAB = f"{COMMANDS_INSIDE}/netns-lab"
+_PRIVATE_KEY = re.compile(r"-----BEGIN OPENSSH PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END OPENSSH PRIVATE KEY-----\n")
 _ENVIRONMENT = {
     "PATH": f"{COMMANDS_INSIDE}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -44,14 +56,16 @@ _ENVIRONMENT = {
 
 def missing_requirements() -> list[str]:
     """Return what keeps this host from running pods, as sentences; empty when nothing does."""
+    is_rootless = os.geteuid() != 0
     missing = []
-    if os.geteuid() != 0:
-        missing.append("the server does not run as root (start it with sudo or as a system service)")
-    packages = sorted({_TOOLS[name] for name in management.missing_commands(_TOOLS)})
+    needed = _TOOLS_OF_USERS if is_rootless else _TOOLS
+    packages = sorted({needed[name] for name in management.missing_commands(needed)})
     if packages:
         missing.append(f"packages are missing: apt-get install {' '.join(packages)}")
     if not Path("/proc/self/ns/user").exists():
         missing.append("the kernel has no user namespaces")
+    elif is_rootless:
+        missing += rootless_requirements()
     return missing
 
 
@@ -60,14 +74,22 @@ def state_tag(state_dir: Path) -> str:
     return hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:16]
 
 
+def _is_full(pid: int) -> bool:
+    """Return whether the writable layers of a pod are full; what its code mounts over them may lie about that."""
+    try:
+        found = os.statvfs(f"/proc/{pid}/root/")
+    except OSError:
+        return False
+    return found.f_blocks > 0 and (found.f_bavail == 0 or found.f_ffree == 0)
+
+
 def _read_collected(text: str) -> Collected:
     """Read what `netns-lab collect` printed; SiteFailed for anything else, which code of the lab may have printed."""
     try:
         return {
-            name: [Said(str(output), ok is True) for output, ok in said]
-            for name, said in dict(json.loads(text)).items()
+            name: [Said(str(output), ok is True) for output, ok in said] for name, said in dict(read_json(text)).items()
         }
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise SiteFailed("the lab printed something else than what was collected") from error
 
 
@@ -78,16 +100,28 @@ class PodSite:
         images: gives the root file system.
         state_dir: of the server; its pods carry a hash of it.
         pool: where management networks are taken from.
+        limits: of each lab.
         stream_output: what netlab says is logged line by line.
     """
 
     provider = PROVIDER
 
-    def __init__(self, *, images: Images, state_dir: Path, pool: IPv4Network, stream_output: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        images: Images,
+        state_dir: Path,
+        pool: IPv4Network,
+        limits: LabLimits,
+        stream_output: bool = False,
+    ) -> None:
         self._images = images
         self._pool = pool
         self._stream_output = stream_output
-        self._pods = Pods(state_tag(state_dir), pool)
+        self._limits = limits
+        self._user_pods = UserPods(state_tag(state_dir), pool, limits) if os.geteuid() != 0 else None
+        """Without root; then nothing of a lab has a way to the host, and there is nothing to guard."""
+        self._pods = self._user_pods or Pods(state_tag(state_dir), pool, limits)
         self._missing_features: frozenset[str] | None = None
 
     def prepare(self) -> None:
@@ -96,6 +130,7 @@ class PodSite:
         self._images.ensure()
         if missing_features := self._look_at_kernel():
             logger.info("This kernel has no %s: labs cannot use them", ", ".join(sorted(missing_features)))
+        cgroups.prepare()
         self._set_leak_guard()
 
     def _look_at_kernel(self) -> frozenset[str]:
@@ -105,22 +140,71 @@ class PodSite:
         return self._missing_features
 
     def _set_leak_guard(self) -> None:
+        if self._user_pods:
+            return
         try:
+            firewall.ensure()
             management.set_leak_guard(self._pool)
-        except management.IpFailed as error:
+        except (firewall.FirewallFailed, management.IpFailed) as error:
             raise ProviderUnavailable(f"Labs cannot run with the provider 'netns': {error}.") from error
 
     def shutdown(self) -> None:
+        if self._user_pods:
+            return
         management.remove_leak_guard(self._pool)
+        if not management.claims():
+            firewall.remove()
+            if management.claims():  # another server has started a lab meanwhile
+                firewall.ensure()
 
     def open(self, place: LabPlace) -> None:
         try:
-            management.set_leak_guard(self._pool)
-            network = self._pods.claim(place.lab_id)
-            own_address = f"{network.pod_address}/{network.subnet.prefixlen}"
-            files = {"etc/netlab/defaults.yml": features.netlab_defaults(self._look_at_kernel(), own_address)}
-            self._pods.start(place.lab_id, network, self._images.ensure(), place.directory, files)
-        except (PodFailed, management.IpFailed, management.NoFreeNetwork, OSError) as error:
+            if not self._user_pods:
+                management.set_leak_guard(self._pool)
+            self._start(place)
+        except (
+            PodFailed,
+            firewall.FirewallFailed,
+            management.IpFailed,
+            management.NoFreeNetwork,
+            OSError,
+        ) as error:
+            raise SiteFailed(str(error)) from error
+
+    def _start(self, place: LabPlace) -> None:
+        for _ in range(_NUMBERS_TRIED - 1):
+            try:
+                self._try_to_start(place)
+            except SameNumber as error:
+                logger.warning("Lab %s: %s; trying another one", place.lab_id, error)
+                if left := self._pods.end(place.lab_id, deadline=time.monotonic() + _END_SECONDS):
+                    raise PodFailed(left) from error
+            else:
+                return
+        self._try_to_start(place)
+
+    def _try_to_start(self, place: LabPlace) -> None:
+        network = self._pods.claim(place.lab_id)
+        if not self._user_pods:
+            firewall.ensure()  # now, because nobody takes the rules away while there is a claim
+        own_address = f"{network.pod_address}/{network.subnet.prefixlen}"
+        ssh_port = FORWARDED_PORTS[SSH_PORT] if self._user_pods else None
+        defaults = features.netlab_defaults(self._look_at_kernel(), own_address, forwarded_ssh_port=ssh_port)
+        files = {"etc/netlab/defaults.yml": defaults}
+        self._pods.start(place.lab_id, network, self._images.ensure(), place.directory, files)
+
+    def reach(self, place: LabPlace, addresses: Collection[str]) -> None:
+        if not self._user_pods:
+            return
+        try:
+            subnet = management.subnet_of(self._pool, self._pods.find(place.lab_id)[0].number)
+            devices = {IPv4Address(address.split("/")[0]) for address in addresses}
+            if len(devices) > _MAX_NODES or not all(device in subnet for device in devices):
+                raise SiteFailed(f"its devices have management addresses that are not in {subnet}")
+            self._user_pods.reach(place.lab_id, devices)
+        except IndexError as error:
+            raise SiteFailed("its sandbox is gone") from error
+        except (PodFailed, ValueError) as error:
             raise SiteFailed(str(error)) from error
 
     def topology_arguments(self, place: LabPlace) -> tuple[str, ...]:
@@ -134,7 +218,7 @@ class PodSite:
         return ("-p", PROVIDER, *settings, f"./{place.topology}")
 
     def netlab(self, place: LabPlace, request: NetlabRequest) -> NetlabResult:
-        return self._run(place, ["netlab", *request.arguments], request)
+        return self._run(place, [f"{COMMANDS_INSIDE}/netlab", *request.arguments], request)
 
     def foreground_call(self, place: LabPlace, arguments: Sequence[str]) -> ForegroundCall:
         shown = {name: os.environ[name] for name in ("TERM", "COLORTERM", "NO_COLOR") if name in os.environ}
@@ -150,30 +234,46 @@ class PodSite:
     def _run(self, place: LabPlace, command: list[str], request: NetlabRequest) -> NetlabResult:
         pid = self._pid(place)
         call = NetlabCall(
-            command=enter_command(pid, [f"{COMMANDS_INSIDE}/{command[0]}", *command[1:]]),
+            command=enter_command(pid, command),
             environment=_ENVIRONMENT,
             directory=Path("/"),
             log=None if request.quiet else place.log,
             seconds=request.seconds,
             capture=request.capture,
+            capture_bytes=request.capture_bytes,
             grace_seconds=0.0,
             leader_only_waits=True,
             stream=self._stream_output and not request.quiet,
         )
         return run_netlab(call, cancel=request.cancel, on_line=request.on_line)
 
-    def node_names(self, place: LabPlace) -> Collection[str]:
-        content = read_lab_file(place.directory, str(PLAN), _MAX_PLAN_BYTES)
+    def _read(self, place: LabPlace, file: Path, max_bytes: int) -> str:
+        """Return the beginning of a file of the lab's directory, empty when it cannot be read.
+
+        It is read in the pod and with the rights of the pod: what the lab has put there instead, a link, a device or a
+        mount, leads to nothing that the lab could not read by itself.
+        """
+        request = NetlabRequest((), _READ_SECONDS, capture=True, quiet=True, capture_bytes=max_bytes)
         try:
-            names = [node["name"] for node in json.loads(content or b"")["nodes"]]
-        except (ValueError, KeyError, TypeError, RecursionError):
+            return self._run(place, ["/usr/bin/head", "-c", str(max_bytes), f"/lab/{file}"], request).output
+        except (SiteFailed, OSError):
+            return ""
+
+    def node_names(self, place: LabPlace) -> Collection[str]:
+        try:
+            names = [node["name"] for node in read_json(self._read(place, PLAN, _MAX_PLAN_BYTES))["nodes"]]
+        except (ValueError, KeyError, TypeError):
             return ()  # netlab will say what is wrong with it, or the lab has made it unreadable for itself
-        return [name for name in names if isinstance(name, str)][:_MAX_NODES]
+        return [name for name in names if isinstance(name, str) and _NODE_NAME.fullmatch(name)][:_MAX_NODES]
 
     def login_key(self, place: LabPlace) -> str | None:
-        content = read_lab_file(place.directory, str(LOGIN_KEY), _MAX_KEY_BYTES)
-        found = _PRIVATE_KEY.fullmatch(content or b"")
-        return None if found is None else found[0].decode("ascii")
+        found = _PRIVATE_KEY.fullmatch(self._read(place, LOGIN_KEY, _MAX_KEY_BYTES))
+        return None if found is None else found[0]
+
+    def exceeded(self, place: LabPlace) -> list[str]:
+        found = self._pods.exceeded(place.lab_id)
+        pid = next((pod.pid for pod in self._pods.find(place.lab_id) if pod.pid is not None), None)
+        return [*found, self._limits.disk_sentence] if pid is not None and _is_full(pid) else found
 
     def collect(self, place: LabPlace, wanted: Wanted, *, seconds: float) -> Collected:
         commands = list(dict.fromkeys(command for asked in wanted.values() for command in asked))
@@ -186,7 +286,7 @@ class PodSite:
             "total_bytes": MAX_TOTAL_BYTES,
         }
         request = NetlabRequest((), seconds=seconds + _COLLECT_MARGIN_SECONDS, capture=True, quiet=True)
-        result = self._run(place, ["netns-lab", "collect", json.dumps(argument)], request)
+        result = self._run(place, [_NETNS_LAB, "collect", json.dumps(argument)], request)
         if not result.succeeded:
             how = "took too long" if result.exit_status is None else f"ended with status {result.exit_status}"
             raise SiteFailed(f"netns-lab collect {how}")
@@ -198,7 +298,7 @@ class PodSite:
     def vanished(self, place: LabPlace) -> str | None:
         found = self._pods.find(place.lab_id)
         if not any(pod.pid for pod in found):
-            return "its sandbox is gone"
+            return "; ".join(["its sandbox is gone", *self._pods.exceeded(place.lab_id)])
         if not any(pod.pid and pod.claim for pod in found):
             return "its management network interface is gone"
         return None
@@ -206,18 +306,34 @@ class PodSite:
     def probe(self, place: LabPlace) -> str | None:
         if why := self.vanished(place):
             return why
-        request = NetlabRequest((), seconds=_CHECK_SECONDS, capture=True, quiet=True)
+        request = NetlabRequest((), _CHECK_SECONDS, capture=True, quiet=True, capture_bytes=_MAX_CHECK_BYTES)
         try:
-            result = self._run(place, ["netns-lab", "check"], request)
-            problems = json.loads(result.output) if result.succeeded else None
+            result = self._run(place, [_NETNS_LAB, "check"], request)
+            problems = read_json(result.output) if result.succeeded else None
         except (SiteFailed, OSError, ValueError) as error:
             return f"its nodes cannot be checked: {error}"
         if not isinstance(problems, list):
             return f"its nodes cannot be checked: the check ended with {result.ending.value} {result.exit_status}"
-        return "; ".join(str(problem) for problem in problems)[:1000] or None
+        return plain("; ".join(str(problem) for problem in problems))[:1000] or None
+
+    def dead_nodes(self, place: LabPlace, names: Collection[str]) -> list[str]:
+        return sorted(set(names) - self._pods.node_names(place.lab_id))
 
     def orphans(self, known_lab_ids: Collection[str]) -> list[str]:
+        self._look_after_host()
         return unknown(self._pods.lab_ids(), known_lab_ids)
+
+    def _look_after_host(self) -> None:
+        """Put back what others took away, as a firewall that is loaded anew flushes all rules; sweep what they left."""
+        try:
+            # A command that takes labs down after the server removed its rules does not miss them.
+            serves = self._missing_features is not None
+            if serves and not self._user_pods and firewall.ensure():
+                logger.warning("The rules that keep labs away from this host were gone; they are in force again")
+        except firewall.FirewallFailed:
+            logger.exception("Labs may reach the services of this host")
+        self._pods.release_nameless()
+        self._pods.sweep()
 
     def end_orphan(self, lab_id: str, *, deadline: float) -> str | None:
         return self._pods.end(lab_id, deadline=deadline)

@@ -1,7 +1,8 @@
 """Finds and ends the processes of pods by what the kernel says of them; knows no lab.
 
 A process belongs to pod number N when its uid lies in N's range: only root of the host can have given it that, so
-nothing that runs in a pod can look like another pod or hide from its own.
+nothing that runs in a pod can look like another pod or hide from its own. A server in a container on the same host has
+numbers of its own, so a number may be there twice: only pods that began in our pid namespace are ours to end.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ class PodProcess:
     """Of its pod."""
     is_pid_1: bool
     """It is the pod's PID 1, not that of a node or of something nested."""
+    is_outside: bool
+    """It is in no pid namespace but ours: on its way into the pod, or waiting for what is in it."""
 
 
 def pod_processes() -> Iterator[PodProcess]:
@@ -55,7 +58,7 @@ def read_process(pid: int) -> PodProcess | None:
         return None
     # One number per nested pid namespace, the outermost first (proc_pid_status(5)).
     numbers = fields["NSpid"].split()
-    return PodProcess(pid, number, is_pid_1=len(numbers) == 2 and numbers[1] == "1")
+    return PodProcess(pid, number, is_pid_1=len(numbers) == 2 and numbers[1] == "1", is_outside=len(numbers) == 1)
 
 
 def command_name(pid: int) -> str:
@@ -66,16 +69,17 @@ def command_name(pid: int) -> str:
         return ""
 
 
-def kill_pod(number: int, *, deadline: float) -> list[int]:
+def kill_pod(number: int, *, strangers: Collection[int], deadline: float) -> list[int]:
     """Kill a pod and wait until all its processes are gone.
 
     Args:
         number: of the pod.
+        strangers: pids of the PID 1 of others that have the same number.
         deadline: by `time.monotonic()`.
     Returns:
         the pids that are still there at the deadline.
     """
-    while remaining := [process for process in pod_processes() if process.number == number]:
+    while remaining := [one for one in pod_processes() if one.number == number and _holds(one, strangers)]:
         if time.monotonic() > deadline:
             return [process.pid for process in remaining]
         # The end of PID 1 ends all others; the others are killed only when there is no PID 1.
@@ -83,6 +87,11 @@ def kill_pod(number: int, *, deadline: float) -> list[int]:
             _kill(process)
         time.sleep(_POLL_SECONDS)
     return []
+
+
+def _holds(process: PodProcess, strangers: Collection[int]) -> bool:
+    """Whether a pod is there as long as this process: PID 1 is the last to go (pid_namespaces(7))."""
+    return process.is_outside or (process.is_pid_1 and process.pid not in strangers)
 
 
 def _kill(process: PodProcess) -> None:

@@ -5,61 +5,36 @@ The caller sees labs, places and devices; what differs between a pod and the bar
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
+from subprocess import SubprocessError
 
-from remote_lab.errors import LabBootCancelled, LabBootFailed, LabNotRunning, LabTeardownFailed, ProviderUnavailable
-from remote_lab.netlab import pod_site
-from remote_lab.netlab.connector import Ending, NetlabResult
+from remote_lab.errors import LabNotRunning, LabTeardownFailed, ProviderUnavailable
+from remote_lab.netlab import allowlist, pod_site
+from remote_lab.netlab.answers import plain
+from remote_lab.netlab.boot import PHASES, Boot, Device, read_log_tail
+from remote_lab.netlab.connector import Ending
 from remote_lab.netlab.device_state import COLLECT_SECONDS, Collected, DeviceState, assemble, commands_of
 from remote_lab.netlab.doctor import Doctor, Finding
 from remote_lab.netlab.foreground import run_in_foreground
 from remote_lab.netlab.host_site import HostSite, find_netlab
 from remote_lab.netlab.image import Images
-from remote_lab.netlab.netns.lab import up_name
+from remote_lab.netlab.limits import LabLimits, lab_limits
+from remote_lab.netlab.management import IpFailed
 from remote_lab.netlab.pod_site import PodSite
 from remote_lab.netlab.site import LabPlace, NetlabRequest, Site, SiteFailed
 
-__all__ = ["PHASES", "Device", "DeviceState", "Finding", "LabPlace", "Runner"]
+__all__ = ["PHASES", "Device", "DeviceState", "Finding", "LabPlace", "Runner", "read_log_tail"]
 
 logger = logging.getLogger(__name__)
 
 _STATUS_SECONDS = 5.0
-_LOG_TAIL_BYTES = 16384
-_LOG_TAIL_LINES = 40
-PHASES = ("pod", "create", "start", "config", "devices")
-"""Of a boot, in their order."""
-# What `netlab up` prints when a step begins (netlab 26.10, netsim/cli/up.py) -> our name of the phase.
-_PHASE_LINES = {
-    "Checking virtualization provider": "start",
-    "Deploying initial device configurations": "config",
-}
-# `netlab inspect` evaluates an expression over the transformed topology. This one gives for every managed node what
-# `netlab inspect --node NAME` prints (netlab 26.10, netsim/cli/inspect.py), in one call; colons and equal signs mean
-# something else to `--format`. Nothing that comes from a user may ever get into it.
-_DEVICES_EXPRESSION = (
-    "__import__('box').BoxList([[name,"
-    "__import__('netsim.outputs.common').outputs.common.adjust_inventory_host(node,defaults,None,None,True)"
-    "+dict([['_netlab_version',_netlab_version]])]"
-    " for name,node in nodes.items() if not node.get('unmanaged')])"
-)
-
-
-@dataclass(frozen=True)
-class Device:
-    """A node of a running lab."""
-
-    name: str
-    raw: dict[str, Any]
-    """Exactly what `netlab inspect --node NAME` prints."""
+_ORPHAN_SECONDS = 5.0
 
 
 class Runner:
@@ -75,6 +50,7 @@ class Runner:
         management_pool: where netns labs get their management networks from.
         boot_seconds: deadline of a boot.
         teardown_seconds: deadline of a teardown.
+        limits: of each lab in a sandbox; None: those of a server with one slot.
         stream_output: what netlab says goes line by line to the logger `remote_lab.netlab.output` as well.
     """
 
@@ -90,6 +66,7 @@ class Runner:
         management_pool: IPv4Network,
         boot_seconds: float,
         teardown_seconds: float,
+        limits: LabLimits | None = None,
         stream_output: bool = False,
     ) -> None:
         self._boot_seconds = boot_seconds
@@ -101,7 +78,13 @@ class Runner:
             provider = _choose_provider(netlab) or pod_site.PROVIDER
         self._site: Site
         if provider == pod_site.PROVIDER:
-            self._site = PodSite(images=images, state_dir=state_dir, pool=management_pool, stream_output=stream_output)
+            self._site = PodSite(
+                images=images,
+                state_dir=state_dir,
+                pool=management_pool,
+                limits=limits or lab_limits(),
+                stream_output=stream_output,
+            )
         else:
             self._site = HostSite(provider=provider, netlab=netlab, stream_output=stream_output)
 
@@ -151,7 +134,7 @@ class Runner:
             LabBootFailed: it did not come up in time; nothing of it is left.
             LabBootCancelled: it was ended; nothing of it is left.
         """
-        boot = _Boot(self._site, place, time.monotonic() + self._boot_seconds, cancel, report_phase, report_ready)
+        boot = Boot(self._site, place, time.monotonic() + self._boot_seconds, cancel, report_phase, report_ready)
         try:
             return boot.run()
         except BaseException:
@@ -160,6 +143,27 @@ class Runner:
             except LabTeardownFailed:
                 logger.exception("Lab %s failed to boot and left something behind", place.lab_id)
             raise
+
+    def admit(self, directory: Path, topology: str) -> list[allowlist.Finding]:
+        """Check an upload that is not trusted, where no pod holds it: what was checked is what lies there afterwards.
+
+        Returns:
+            what keeps it from running here; empty when nothing does.
+        Args:
+            directory: with the upload and nothing else.
+            topology: its name there.
+        Raises:
+            OSError: it cannot be read or written.
+        """
+        if isinstance(self._site, PodSite):
+            return []
+        files = [path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()]
+        extra_names = sorted(name for name in files if name != topology)
+        path = directory / topology
+        findings = allowlist.check(topology, path.read_bytes(), extra_names)
+        if not findings:
+            path.write_bytes(allowlist.in_plain_yaml(path.read_bytes()))
+        return findings
 
     def check(self, place: LabPlace) -> list[Device]:
         """Return the devices that a topology would have, without booting it; nothing runs after it.
@@ -170,7 +174,7 @@ class Runner:
             LabBootFailed: it would not boot; phase, reason and log as `boot` would have them.
         """
         never = threading.Event()
-        check = _Boot(self._site, place, time.monotonic() + self._boot_seconds, never, lambda phase: None)
+        check = Boot(self._site, place, time.monotonic() + self._boot_seconds, never, lambda phase: None)
         try:
             return check.run_without_nodes()
         finally:
@@ -218,8 +222,23 @@ class Runner:
         return self._site.probe(place)
 
     def vanished(self, place: LabPlace) -> str | None:
-        """Return the reason why a lab that was running is dead, as far as can be seen without starting netlab."""
-        return self._site.vanished(place)
+        """Return the reason why a lab that was running is dead, as far as can be seen without starting netlab.
+
+        A host that has no process or file left to look with says nothing about the lab.
+        """
+        try:
+            return self._site.vanished(place)
+        except (OSError, SubprocessError, IpFailed) as error:
+            logger.warning("Whether lab %s runs cannot be seen now: %s", place.lab_id, error)
+            return None
+
+    def dead_devices(self, place: LabPlace, names: Collection[str]) -> list[str]:
+        """Return which of these devices of a running lab are gone for good, as far as that costs milliseconds."""
+        try:
+            return self._site.dead_nodes(place, names)
+        except (OSError, SubprocessError, IpFailed) as error:
+            logger.warning("Which devices of lab %s run cannot be seen now: %s", place.lab_id, error)
+            return []
 
     def status(self, place: LabPlace) -> str:
         """Return what `netlab status` prints for the lab, or a sentence why it prints nothing."""
@@ -230,7 +249,7 @@ class Runner:
             return f"The lab does not run: {error}."
         if result.ending is not Ending.EXITED:
             return f"netlab status gave no answer within {_STATUS_SECONDS:.0f} seconds."
-        return result.output.strip() or f"netlab status ended with status {result.exit_status}."
+        return plain(result.output).strip() or f"netlab status ended with status {result.exit_status}."
 
     def login_key(self, place: LabPlace) -> str | None:
         """Return the private key that logs in to the devices of a running lab; None when it has none of its own."""
@@ -256,12 +275,12 @@ class Runner:
         return self._site.orphans(known_lab_ids)
 
     def end_orphan(self, lab_id: str) -> None:
-        """End one of them.
+        """End one of them, or try to for a few seconds: who asks has other things to do and comes again.
 
         Raises:
-            LabTeardownFailed: something is still there after every escalation.
+            LabTeardownFailed: something is still there.
         """
-        left = self._site.end_orphan(lab_id, deadline=time.monotonic() + self._teardown_seconds)
+        left = self._site.end_orphan(lab_id, deadline=time.monotonic() + min(self._teardown_seconds, _ORPHAN_SECONDS))
         if left:
             raise LabTeardownFailed(f"Lab {lab_id} could not be ended: {left}.")
 
@@ -272,112 +291,3 @@ def _choose_provider(netlab: str | None) -> str | None:
     if find_netlab(netlab) and shutil.which("docker") and shutil.which("containerlab"):
         return "clab"
     return None
-
-
-@dataclass
-class _Boot:
-    """One boot: the steps, each within what is left of the deadline."""
-
-    site: Site
-    place: LabPlace
-    deadline: float
-    cancel: threading.Event
-    report_phase: Callable[[str], None]
-    report_ready: Callable[[str], None] = lambda name: None
-    phase: str = ""
-    not_ready: set[str] | None = None
-    """Nodes of which the boot has not said that they are up; None before anybody knows which nodes there are."""
-
-    def run(self) -> list[Device]:
-        self._enter("pod")
-        try:
-            self.site.open(self.place)
-            self._enter("create")
-            result = self._netlab(("up", *self.site.topology_arguments(self.place)), on_line=self._follow)
-            self._check(result, "netlab up")
-            self._enter("devices")
-            return self._read_devices()
-        except (SiteFailed, OSError, ValueError, RecursionError) as error:
-            raise self._failure(str(error)) from error
-
-    def run_without_nodes(self) -> list[Device]:
-        """The same as far as nothing of the lab is started."""
-        self._enter("pod")
-        try:
-            self.site.open(self.place)
-            self._enter("create")
-            self._check(self._netlab(("create", *self.site.topology_arguments(self.place))), "netlab create")
-            return self._read_devices()
-        except (SiteFailed, OSError, ValueError, RecursionError) as error:
-            raise self._failure(str(error)) from error
-
-    def _read_devices(self) -> list[Device]:
-        result = self._netlab(("inspect", "--quiet", "--format", "json", _DEVICES_EXPRESSION), capture=True)
-        self._check(result, "netlab inspect")
-        return read_devices(result.output)
-
-    def _enter(self, phase: str) -> None:
-        if self.cancel.is_set():
-            raise LabBootCancelled("nobody wants the lab any more")
-        self.phase = phase
-        self.report_phase(phase)
-
-    def _follow(self, line: str) -> None:
-        for beginning, phase in _PHASE_LINES.items():
-            if beginning in line and PHASES.index(phase) > PHASES.index(self.phase):
-                self._enter(phase)
-        # Code of the lab may print the same: it counts once for each node there is.
-        if self.phase == "start" and (name := up_name(line.strip())) is not None:
-            if self.not_ready is None:
-                self.not_ready = set(self.site.node_names(self.place))
-            if name in self.not_ready:
-                self.not_ready.remove(name)
-                self.report_ready(name)
-
-    def _netlab(
-        self, arguments: tuple[str, ...], *, capture: bool = False, on_line: Callable[[str], None] | None = None
-    ) -> NetlabResult:
-        seconds = max(self.deadline - time.monotonic(), 0.0)
-        request = NetlabRequest(arguments, seconds, capture=capture, cancel=self.cancel, on_line=on_line)
-        return self.site.netlab(self.place, request)
-
-    def _check(self, result: NetlabResult, what: str) -> None:
-        if result.ending is Ending.CANCELLED:
-            raise LabBootCancelled("nobody wants the lab any more")
-        if result.ending is Ending.DEADLINE:
-            raise self._failure("it took longer than the server allows and was ended")
-        if not result.succeeded:
-            raise self._failure(f"{what} ended with status {result.exit_status}")
-
-    def _failure(self, reason: str) -> LabBootFailed:
-        return LabBootFailed(self.phase, reason, read_log_tail(self.place.log))
-
-
-def read_devices(text: str) -> list[Device]:
-    """Read what the devices expression printed: a list of pairs of name and data.
-
-    Raises:
-        ValueError: it is something else; in a pod anything may have been printed.
-    """
-    match json.loads(text):
-        case [*pairs]:
-            return [_read_device(pair) for pair in pairs]
-    raise ValueError("netlab inspect printed no list of devices")
-
-
-def _read_device(pair: object) -> Device:
-    match pair:
-        case [str(name), dict(raw)]:
-            return Device(name, raw)
-    raise ValueError("netlab inspect printed something that is no device")
-
-
-def read_log_tail(log: Path) -> str:
-    """Return the last lines of a boot log, empty when there is none."""
-    try:
-        with log.open("rb") as stream:
-            stream.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
-            text = stream.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-_LOG_TAIL_LINES:])

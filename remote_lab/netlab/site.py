@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from remote_lab.netlab.connector import NetlabResult
+from remote_lab.netlab.connector import MAX_CAPTURE_BYTES, NetlabResult
 from remote_lab.netlab.device_state import Collected, Wanted
 
 
@@ -41,6 +41,7 @@ class NetlabRequest:
     """Standard output goes into the result, not into the boot log."""
     quiet: bool = False
     """Nothing goes into the boot log."""
+    capture_bytes: int = MAX_CAPTURE_BYTES
     cancel: threading.Event | None = None
     on_line: Callable[[str], None] | None = field(default=None, compare=False)
 
@@ -81,6 +82,16 @@ class Site(Protocol):
             SiteFailed: there is no room; what was made of it is gone or goes with `close`.
         """
 
+    def reach(self, place: LabPlace, addresses: Collection[str]) -> None:
+        """Make the devices of a lab that came up reachable from this host, where they are not by themselves.
+
+        Args:
+            place: of the lab.
+            addresses: management addresses that the lab says its devices have.
+        Raises:
+            SiteFailed: they are not reachable.
+        """
+
     def topology_arguments(self, place: LabPlace) -> tuple[str, ...]:
         """Return what `netlab up` and `netlab create` need to be told of the lab.
 
@@ -117,6 +128,9 @@ class Site(Protocol):
             SiteFailed, OSError: none was reached.
         """
 
+    def exceeded(self, place: LabPlace) -> list[str]:
+        """Return which of its limits a lab has hit, as sentences; empty where that is not known."""
+
     def close(self, place: LabPlace, *, deadline: float) -> str | None:
         """End whatever runs of a lab, in any state it may be in; does nothing when nothing runs.
 
@@ -132,6 +146,9 @@ class Site(Protocol):
 
     def vanished(self, place: LabPlace) -> str | None:
         """The same as far as it can be seen in milliseconds, without netlab; None when it cannot."""
+
+    def dead_nodes(self, place: LabPlace, names: Collection[str]) -> list[str]:
+        """Return which of these nodes of a running lab are gone for good; empty where only netlab could tell."""
 
     def orphans(self, known_lab_ids: Collection[str]) -> list[str]:
         """Return the labs of this server that run here though nobody knows them."""

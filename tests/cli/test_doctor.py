@@ -52,13 +52,13 @@ def test_what_keeps_the_server_from_starting_is_found(make_server: Callable[...,
         port = taken.getsockname()[1]
         text = operator.says("doctor", "--port", port, status=1, REMOTE_LAB_SLOTS="many")
     failed = [line for line in text.splitlines() if line.startswith("FAIL")]
-    for part in ("setting REMOTE_LAB_SLOTS", "not a database", "Address already in use"):
+    for part in ("setting REMOTE_LAB_SLOTS", "no SQLite database", "Address already in use"):
         assert any(part in line for line in failed), text
     assert "-> Set it to a whole number from 1 to 64" in text
     assert "Labs cannot run here" in text
 
 
-def test_an_ordinary_user_is_told_that_labs_need_root(make_server: Callable[..., Server], tmp_path: Path) -> None:
+def test_a_user_without_subordinate_ids_is_told_what_to_do(make_server: Callable[..., Server], tmp_path: Path) -> None:
     """And so is one who may not read the server's state, without a traceback."""
     secret = tmp_path / "secret"
     secret.mkdir(mode=0)
@@ -74,9 +74,9 @@ def test_an_ordinary_user_is_told_that_labs_need_root(make_server: Callable[...,
         )
         assert done.returncode == 1, done.stderr
         assert "Traceback" not in done.stderr
-        root = [line for line in done.stdout.splitlines() if line.startswith("FAIL  root ")]
-        assert len(root) == 1
-        assert "-> Run the server with sudo" in done.stdout
+        ids = [line for line in done.stdout.splitlines() if line.startswith("FAIL  subordinate ids ")]
+        assert len(ids) == 1
+        assert "-> sudo usermod --add-subuids" in done.stdout
 
 
 @pytest.mark.lab

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from remote_lab.netlab.limits import LabLimits, lab_limits
 from remote_lab.netlab.pod import Pod, Pods, enter_command
 from remote_lab.netlab.pod_site import state_tag
 from remote_lab.netlab.runner import Device, LabPlace, Runner
@@ -17,6 +18,7 @@ from remote_lab.netlab.runner import Device, LabPlace, Runner
 EXAMPLES = Path(__file__).parents[2] / "examples"
 POOL = IPv4Network("198.18.0.0/16")
 COMMAND_SECONDS = 30
+IMAGE_DIR = Path(os.environ.get("REMOTE_LAB_IMAGE_DIR") or "/var/cache/remote-lab/images")
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Host:
         return self.runner.boot(place, cancel=threading.Event(), report_phase=lambda phase: None)
 
     def pod(self, place: LabPlace) -> Pod:
-        (pod,) = Pods(state_tag(self.state_dir), POOL).find(place.lab_id)
+        (pod,) = Pods(state_tag(self.state_dir), POOL, lab_limits()).find(place.lab_id)
         return pod
 
     def inside(self, place: LabPlace, *command: str) -> subprocess.CompletedProcess[str]:
@@ -63,16 +65,16 @@ class Host:
         )
 
 
-def make_runner(state_dir: Path, *, boot_seconds: float = 60.0) -> Runner:
-    image_dir = os.environ.get("REMOTE_LAB_IMAGE_DIR") or "/var/cache/remote-lab/images"
+def make_runner(state_dir: Path, *, boot_seconds: float = 60.0, limits: LabLimits | None = None) -> Runner:
     return Runner(
         provider="netns",
         netlab=None,
         image=os.environ.get("REMOTE_LAB_IMAGE") or None,
-        image_dir=Path(image_dir),
+        image_dir=IMAGE_DIR,
         image_mirror=os.environ.get("REMOTE_LAB_IMAGE_MIRROR") or None,
         state_dir=state_dir,
         management_pool=POOL,
         boot_seconds=boot_seconds,
         teardown_seconds=20.0,
+        limits=limits,
     )

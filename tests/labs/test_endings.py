@@ -90,7 +90,7 @@ def test_stop_leaves_nothing_and_is_quick(host: Host) -> None:
     host.boot(place)
     footprint = Footprint.of(host, place)
     assert len(footprint.pids) > 10
-    assert len(footprint.namespaces) == 16  # user; mount, pid, net, uts and ipc of the pod and of each node
+    assert len(footprint.namespaces) == 17  # user and cgroup; mount, pid, net, uts and ipc of the pod and of each node
     began = time.monotonic()
     host.runner.stop(place)
     assert time.monotonic() - began < 1.0

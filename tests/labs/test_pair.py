@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from lab_host import EXAMPLES, Host, make_runner
@@ -50,9 +51,11 @@ def test_phases_are_reported_in_order(lab: Lab) -> None:
     assert lab.phases == list(PHASES)
 
 
-def test_ssh_with_password_and_key(lab: Lab, ssh: Ssh) -> None:
+def test_ssh_with_password_and_key(host: Host, lab: Lab, ssh: Ssh, tmp_path: Path) -> None:
     """The host logs in to every device as root, with the password and with the lab's key."""
-    key = lab.place.directory / "netns_files/id_ed25519"
+    key = tmp_path / "id_ed25519"
+    key.touch(0o600)
+    key.write_text(host.runner.login_key(lab.place) or "there is none")
     names = [(ssh(device, "hostname").stdout, ssh(device, "hostname", key).stdout) for device in lab.devices]
     assert names == [("r1\n", "r1\n"), ("r2\n", "r2\n")]
 

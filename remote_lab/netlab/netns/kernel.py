@@ -8,18 +8,24 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import socket
 import struct
-from pathlib import Path
+
+TYPE_CHECKING = False  # that of typing costs more than all else that is imported here
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
+MS_RDONLY = 1
 MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
 MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
@@ -55,6 +61,18 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
+def join_namespaces(pidfd: int, flags: int) -> None:
+    """Move the calling process into namespaces of another one, all or none (`setns(2)`, Linux 5.8)."""
+    _check(_libc.setns(pidfd, flags), "setns")
+
+
+def process_control(option: int, *arguments: int | bytes) -> None:
+    """Do what `prctl(2)` does; numbers are passed as unsigned longs, bytes by their address."""
+    passed = [ctypes.c_ulong(argument) if isinstance(argument, int) else argument for argument in arguments]
+    rest = [ctypes.c_ulong(0)] * (4 - len(passed))
+    _check(_libc.prctl(option, *passed, *rest), f"prctl {option}")
+
+
 def mount(source: str, target: Path | str, kind: str, flags: int = 0, options: str = "") -> None:
     """Mount as `mount(2)` does; `options` is the comma separated data of the file system."""
     result = _libc.mount(source.encode(), str(target).encode(), kind.encode(), flags, options.encode())
@@ -85,21 +103,23 @@ def clone_tree(path: Path) -> int:
     return _check(_libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, str(path).encode(), flags), f"open_tree {path}")
 
 
-def attach_idmapped(tree: int, target: Path, user_namespace: int, *, read_only: bool) -> None:
+def attach_tree(tree: int, target: Path, user_namespace: int | None, *, read_only: bool) -> None:
     """Mount a detached tree on `target` so that its owners are seen through the map of a user namespace.
 
     Args:
         tree: what `clone_tree` returned; stays open.
         target: an existing directory.
-        user_namespace: file descriptor of a user namespace whose maps are written.
+        user_namespace: file descriptor of a user namespace whose maps are written; None: owners stay as they are.
         read_only: nobody may write, not even root of that user namespace.
     Raises:
         OSError: EINVAL where the file system knows no idmapped mounts (`mount_setattr(2)`).
     """
-    attributes = _MOUNT_ATTR_IDMAP | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
+    attributes = _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
+    if user_namespace is not None:
+        attributes |= _MOUNT_ATTR_IDMAP
     if read_only:
         attributes |= _MOUNT_ATTR_RDONLY
-    structure = (ctypes.c_uint64 * 4)(attributes, 0, 0, user_namespace)
+    structure = (ctypes.c_uint64 * 4)(attributes, 0, 0, user_namespace or 0)
     size = ctypes.c_size_t(ctypes.sizeof(structure))
     _check(
         _libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(structure), size),
@@ -112,6 +132,8 @@ def attach_idmapped(tree: int, target: Path, user_namespace: int, *, read_only: 
 
 
 def bring_loopback_up() -> None:
+    import socket  # which not every process that joins namespaces needs, and each of them counts milliseconds
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         request = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack("16sh14x", b"lo", 0))
         (flags,) = struct.unpack_from("h", request, 16)

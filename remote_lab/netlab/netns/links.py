@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from remote_lab.netlab.netns.lab import Link, Plan
 
@@ -44,7 +45,8 @@ def connect(plan: Plan, pids: Mapping[str, int]) -> None:
 
 def _management(plan: Plan, pids: Mapping[str, int]) -> Iterator[str]:
     yield f"link add {MANAGEMENT_BRIDGE} {_BRIDGE}"
-    yield f"link set {UPLINK} master {MANAGEMENT_BRIDGE} up"
+    if Path("/sys/class/net", UPLINK).exists():  # without root there is none, see `rootless/`
+        yield f"link set {UPLINK} master {MANAGEMENT_BRIDGE} up"
     yield f"address add {plan.management_address} dev {MANAGEMENT_BRIDGE}"
     yield f"link set {MANAGEMENT_BRIDGE} up"
     for node in plan.nodes:

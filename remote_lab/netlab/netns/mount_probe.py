@@ -53,7 +53,7 @@ def _mount_idmapped(folder: Path) -> None:
     kernel.mount("tmpfs", _SCRATCH, "tmpfs")
     target = _SCRATCH / "target"
     target.mkdir()
-    kernel.attach_idmapped(tree, target, _new_user_namespace(), read_only=True)
+    kernel.attach_tree(tree, target, _new_user_namespace(), read_only=True)
 
 
 def _new_user_namespace() -> int:

@@ -16,7 +16,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
-from remote_lab.netlab.netns import kernel
+from remote_lab.netlab.netns import kernel, privileges
 from remote_lab.netlab.netns.lab import NODE_TAG, Node, NodeState, Plan
 from remote_lab.netlab.netns.rootfs import RootFile, enter_new_root
 
@@ -123,9 +123,11 @@ def _become_pid_1(node: Node, plan: Plan, credentials: Credentials, said: int, g
     os.setsid()
     os.umask(0o022)
     kernel.stop_mount_propagation()
-    enter_new_root(_SCRATCH, _IMAGE, binds={}, files=_files(node, plan, credentials), tmpfs_mib=_TMPFS_MIB)
+    files = _files(node, plan, credentials)
+    enter_new_root(_SCRATCH, _IMAGE, binds={}, overlays={}, files=files, tmpfs_mib=_TMPFS_MIB)
     socket.sethostname(node.name)
     kernel.bring_loopback_up()
+    privileges.confine_to_node(node.device)
     os.chdir("/root")
     null = os.open("/dev/null", os.O_RDONLY)
     log = os.open(_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

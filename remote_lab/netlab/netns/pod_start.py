@@ -5,10 +5,12 @@ name: it holds nothing of the server, does nothing, and the kernel reaps its orp
 
 Procedure, with L the launcher (this process), A its child, B the pod's PID 1:
 1. L moves into a private mount namespace and clones the trees of the image and of the lab's directory.
-2. A unshares a user namespace; L writes its maps and mounts the trees through them.
+2. A joins the control groups, limits itself, becomes the pod's first user and unshares a user namespace; L writes its
+   maps and mounts the trees through them, read-only.
 3. A becomes uid 0 of the user namespace and unshares the rest. Its copy of the mounts is locked: the pod cannot make
-   the image writable again (mount_namespaces(7)).
-4. A forks B, tells L its pid and ends; B builds its root, becomes session leader and executes `sleep`.
+   them writable again (mount_namespaces(7)).
+4. A forks B, tells L its pid and ends; B builds its root, becomes session leader, gives up its privileges and executes
+   `sleep`.
 5. L prints `{"pid": ...}` or `{"error": ...}`.
 """
 
@@ -24,11 +26,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from remote_lab.netlab.netns import kernel
+from remote_lab.netlab.netns import kernel, privileges
 from remote_lab.netlab.netns.rootfs import RootFile, enter_new_root
 
 _SCRATCH = Path("/tmp")  # noqa: S108 - covered by a tmpfs in a private mount namespace; the host's is not touched
 _INIT = "/usr/bin/sleep"
+_NAMESPACES = (
+    kernel.CLONE_NEWNS
+    | kernel.CLONE_NEWUTS
+    | kernel.CLONE_NEWIPC
+    | kernel.CLONE_NEWPID
+    | kernel.CLONE_NEWNET
+    | kernel.CLONE_NEWCGROUP
+)
+_PR_SET_DUMPABLE, _PR_SET_SECUREBITS = 4, 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _HOSTS = b"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 pod\n"
 
 
@@ -43,10 +55,19 @@ class PodRequest:
     id_count: int
     image: str
     directory: str
-    """Bound writable at /lab."""
+    """Seen at /lab; what is written there is gone with the pod."""
     files: dict[str, tuple[str, int]]
     """Path inside -> base64 of the bytes, permission bits."""
     tmpfs_mib: int
+    """What everything that is written may take, /run, /tmp and /dev apart."""
+    groups: list[str]
+    """Files through which the control groups of the pod are joined."""
+    processes: int
+    """And threads, of the whole pod."""
+    process_mib: int
+    """Memory of each process, 0 where a control group holds all of them together."""
+    is_rootless: bool = False
+    """The launcher is root of a user namespace of an ordinary user, with the ids of the pod, which own the image."""
 
 
 class PodStartError(Exception):
@@ -68,6 +89,10 @@ def start(request: PodRequest) -> int:
     kernel.stop_mount_propagation()
     image_tree = kernel.clone_tree(Path(request.image))
     directory_tree = kernel.clone_tree(Path(request.directory))
+    if request.is_rootless:
+        become_root()  # not before: only the user has a way to the image and the directory
+        # Otherwise /proc/PID of its children belongs to root of the host, and their maps cannot be written (proc(5)).
+        kernel.process_control(_PR_SET_DUMPABLE, 1)
     kernel.mount("tmpfs", _SCRATCH, "tmpfs", 0, "mode=755")
     image, directory, scratch = (_SCRATCH / name for name in ("image", "lab", "scratch"))
     for path in (image, directory, scratch):
@@ -87,8 +112,9 @@ def start(request: PodRequest) -> int:
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{child}/{name}").write_text(f"0 {request.first_id} {request.id_count}")
         user_namespace = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        kernel.attach_idmapped(image_tree, image, user_namespace, read_only=True)
-        kernel.attach_idmapped(directory_tree, directory, user_namespace, read_only=False)
+        owners = None if request.is_rootless else user_namespace
+        kernel.attach_tree(image_tree, image, owners, read_only=True)
+        kernel.attach_tree(directory_tree, directory, owners, read_only=True)
         go.write("go\n")
         go.flush()
         pid = int(_expect(said, "pid "))
@@ -108,17 +134,17 @@ def _expect(said: TextIO, prefix: str) -> str:
 
 def _run_child(request: PodRequest, said: int, go: int, image: Path, directory: Path, scratch: Path) -> NoReturn:
     try:
+        for group in request.groups:
+            Path(group).write_text("0")
+        privileges.set_limits(request.processes, request.process_mib)
+        _become_first_user(request.first_id)
         kernel.unshare(kernel.CLONE_NEWUSER)
         os.write(said, b"user namespace\n")
         if not os.read(go, 16):
             os._exit(1)
         # Before any exec, or the capabilities in the new user namespace are gone.
-        os.setgroups([])
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
-        kernel.unshare(
-            kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET
-        )
+        become_root()
+        kernel.unshare(_NAMESPACES)
         pid = os.fork()
         if pid:
             os.write(said, f"pid {pid}\n".encode())
@@ -129,14 +155,38 @@ def _run_child(request: PodRequest, said: int, go: int, image: Path, directory: 
     os._exit(1)
 
 
+def become_root() -> None:
+    """Become uid and gid 0 of the user namespace that this process is in, without other groups."""
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _become_first_user(first_id: int) -> None:
+    """Take the host's uid that is 0 in the pod, with all capabilities of root.
+
+    What runs below a user namespace counts against whoever made it, and to root nothing counts (see `set_limits`).
+    """
+    kernel.process_control(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
+    os.setgroups([])
+    os.setresgid(first_id, first_id, first_id)
+    os.setresuid(first_id, first_id, first_id)
+
+
 def _become_pid_1(request: PodRequest, image: Path, directory: Path, scratch: Path) -> NoReturn:
     os.setsid()
     os.umask(0o022)
     files = {name: RootFile(base64.b64decode(content), mode) for name, (content, mode) in request.files.items()}
     files["/etc/hosts"] = RootFile(_HOSTS)
     files["/etc/resolv.conf"] = RootFile(b"")
-    binds = {"/lab": directory, "/image": image}
-    enter_new_root(scratch, image, binds=binds, files=files, tmpfs_mib=request.tmpfs_mib)
+    enter_new_root(
+        scratch,
+        image,
+        binds={"/image": image},
+        overlays={"/lab": directory},
+        files=files,
+        tmpfs_mib=request.tmpfs_mib,
+    )
     socket.sethostname("pod")
     kernel.bring_loopback_up()
     # The bridges of the lab live in this namespace; its own IP stack stays out of them.
@@ -150,4 +200,5 @@ def _become_pid_1(request: PodRequest, image: Path, directory: Path, scratch: Pa
         os.dup2(null, standard)
     os.chdir("/lab")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    privileges.confine_to_pod()
     os.execve(_INIT, [request.tag, "infinity"], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})  # noqa: S606

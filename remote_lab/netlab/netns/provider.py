@@ -36,6 +36,7 @@ class Netns(_Provider):  # type: ignore[misc]
         validate_mgmt_ip(node, required=True, provider="netns", mgmt=topology.addressing.mgmt)
         # For whoever logs in with it; not `ansible_ssh_pass`, for which `netlab connect` wants sshpass.
         node.setdefault("ansible_password", str(topology.defaults.providers.netns.password))
+        _set_forwarded_address(node, topology.defaults.providers.netns.get("forwarded_ssh_port", None))
         files = daemons.config_files(node)
         if files:
             # netlab renders the source of each of these into `node_files/NODE/SOURCE`.
@@ -72,6 +73,14 @@ class Netns(_Provider):  # type: ignore[misc]
             )
         elif applied:
             log.info(text=f"Traffic control on {node.name} {intf.ifname}:{applied}")
+
+
+def _set_forwarded_address(node: Box, ssh_port: int | None) -> None:
+    """Say where the host reaches a node when it has no route to it: the node's address with 127 in front."""
+    address = node.mgmt.get("ipv4", None)
+    if ssh_port and address:
+        node.ansible_host = ".".join(["127", *str(address).split("/")[0].split(".")[1:]])
+        node.ansible_port = ssh_port
 
 
 def deploy_script(node: str, name: str) -> bool:

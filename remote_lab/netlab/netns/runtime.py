@@ -176,7 +176,8 @@ def execute(name: str, command: list[str]) -> NoReturn:
 def enter_command(name: str, *command: str) -> list[str]:
     """Return the argument list that runs a command inside a node, in the directory of its PID 1."""
     pid = lab.read_state()[name].pid
-    return ["nsenter", "-t", str(pid), "-n", "-m", "-u", "-i", "-p", "-r", "-w", "--", *command]
+    inside = ["setpriv", "--bounding-set=-sys_admin,-sys_ptrace", "--", *command]
+    return ["nsenter", "-t", str(pid), "-n", "-m", "-u", "-i", "-p", "-r", "-w", "--", *inside]
 
 
 def write_file(name: str, path: str, text: str) -> None:

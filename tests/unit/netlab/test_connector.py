@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -110,3 +111,30 @@ def test_output_is_streamed_to_the_log_of_the_server(tmp_path: Path, caplog: pyt
         run_netlab(replace(make_call(tmp_path, script), stream=True))
     assert caplog.messages == ["one", "two"]
     assert {record.name for record in caplog.records} == {"remote_lab.netlab.output"}
+
+
+def test_who_listens_may_fail_and_netlab_is_ended_all_the_same(tmp_path: Path) -> None:
+    """A boot that is cancelled between two lines does not wait for the rest of netlab."""
+    began = time.monotonic()
+
+    def fail(line: str) -> None:
+        raise ValueError(line)
+
+    with pytest.raises(ValueError, match="phase"):
+        run_netlab(make_call(tmp_path, "import time; print('phase'); time.sleep(600)", seconds=300), on_line=fail)
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.filterwarnings("ignore:subprocess [0-9]+ is still running:ResourceWarning")
+def test_what_not_even_a_kill_ends_is_left_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its disk does not answer: the caller is told at its deadline, and the log has the process."""
+    sent: list[int] = []
+    monkeypatch.setattr(connector.os, "killpg", lambda pid, number: sent.append(pid))
+    monkeypatch.setattr(connector, "_KILL_SECONDS", 0.1)
+    try:
+        result = run_netlab(make_call(tmp_path, "import time; time.sleep(600)", seconds=0.2, grace_seconds=0.1))
+        assert (result.ending, result.exit_status) == (Ending.DEADLINE, None)
+    finally:
+        monkeypatch.undo()
+        for pid in set(sent):
+            os.killpg(pid, signal.SIGKILL)

@@ -10,6 +10,7 @@ import pytest
 
 from remote_lab.netlab import doctor, features
 from remote_lab.netlab.doctor import Finding
+from remote_lab.netlab.rootless import subids
 from remote_lab.netlab.runner import Runner
 
 
@@ -36,13 +37,14 @@ def test_machine_that_lacks_everything_is_told_what_to_do(tmp_path: Path, monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     for module in (doctor, features):
         monkeypatch.setattr(module, "_PATH", str(tmp_path))
+    monkeypatch.setattr(subids, "PATH", str(tmp_path))
     found = examine(tmp_path)
-    assert (found["root"].ok, found["root"].required) == (False, True)
-    assert "sudo" in found["root"].remedy
+    assert (found["tool newuidmap"].ok, found["tool newuidmap"].required) == (False, True)
+    assert "apt-get install uidmap" in found["tool newuidmap"].remedy
+    assert "without root" in found["user"].detail
     assert (found["tool ip"].ok, found["tool ip"].remedy) == (False, "apt-get install iproute2")
     assert (found["lab image"].ok, "apt-get install mmdebstrap" in found["lab image"].remedy) == (False, True)
     assert "cannot be looked at" in found["kernel features"].detail
-    assert "cannot be looked at" in found["management network"].detail
     assert [finding for finding in found.values() if not finding.ok and not finding.remedy] == []
 
 

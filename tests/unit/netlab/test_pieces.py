@@ -12,12 +12,12 @@ import pytest
 
 from remote_lab.errors import ImageUnavailable
 from remote_lab.netlab import processes
+from remote_lab.netlab.boot import Device, read_devices, read_log_tail
 from remote_lab.netlab.features import netlab_defaults
 from remote_lab.netlab.image import Images
 from remote_lab.netlab.management import ManagementNetwork, subnet_of
 from remote_lab.netlab.netns.kernel_needs import missing_for
 from remote_lab.netlab.pod_site import state_tag
-from remote_lab.netlab.runner import Device, read_devices, read_log_tail
 
 
 def test_devices_are_read_from_pairs() -> None:

@@ -1,0 +1,122 @@
+"""Finds and ends the keepers of this user's pods by what the kernel says of them; knows no lab.
+
+A keeper is a process of this user that is PID 1 of a pid namespace of its own and has a tag as its last argument. What
+runs in a pod has subordinate ids, so that it cannot look like one; what else this user runs could, and is trusted.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+TAG_WORD = "remote-lab-pod"
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """A keeper that lives."""
+
+    pid: int
+    number: int
+    """Of its pod."""
+    owner: str
+    """State tag of the server that started it."""
+    lab_id: str
+
+
+@dataclass(frozen=True)
+class _Process:
+    pid: int
+    parent: int
+    uid: int
+    numbers: tuple[int, ...]
+    """Its pids, that of the outermost namespace first (proc_pid_status(5))."""
+
+
+def tag(owner: str, lab_id: str, number: int) -> str:
+    return f"{TAG_WORD}:{owner}:{lab_id}:{number}"
+
+
+def own_keepers() -> list[Keeper]:
+    """Return the keepers of this user on this host, of all its servers."""
+    return [keeper for process in _processes() if (keeper := _read_keeper(process))]
+
+
+def _read_keeper(process: _Process) -> Keeper | None:
+    if process.uid != os.geteuid() or len(process.numbers) != 2 or process.numbers[1] != 1:
+        return None
+    try:
+        words = Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return None
+    match words[-1].decode(errors="replace").split(":"):
+        case [word, owner, lab_id, number] if word == TAG_WORD and number.isdecimal():
+            return Keeper(process.pid, int(number), owner, lab_id)
+    return None
+
+
+def pods_of(keepers: Collection[Keeper]) -> dict[int, int]:
+    """Return for each keeper's pid the PID 1 of its pod, where that lives."""
+    return {parent: pid for pid, parent in _first_processes({keeper.pid for keeper in keepers}, depth=3)}
+
+
+def nodes_of(pods: Collection[int]) -> list[int]:
+    """Return the PID 1 of each node of pods, which are given by theirs."""
+    return [pid for pid, _ in _first_processes(set(pods), depth=4)]
+
+
+def _first_processes(parents: Collection[int], *, depth: int) -> list[tuple[int, int]]:
+    """Return the children of some processes that are PID 1 of a pid namespace so deep, each with its parent.
+
+    Nothing below the pod's PID 1 can have the depth of a pod, or another parent than that of its own pod.
+    """
+    return [
+        (process.pid, process.parent)
+        for process in (_processes() if parents else ())
+        if process.parent in parents and len(process.numbers) == depth and process.numbers[-1] == 1
+    ]
+
+
+def _processes() -> Iterator[_Process]:
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            text = Path(f"/proc/{entry}/status").read_text()
+        except OSError:
+            continue  # ended meanwhile
+        fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        if fields["State"].split()[0] not in "ZX":
+            numbers = tuple(int(number) for number in fields["NSpid"].split())
+            yield _Process(int(entry), int(fields["PPid"]), int(fields["Uid"].split()[0]), numbers)
+
+
+def end(keeper: Keeper, *, deadline: float) -> bool:
+    """Kill a keeper and wait until it and all of its pod are gone, which the kernel makes one thing.
+
+    Args:
+        keeper: as it was found.
+        deadline: by `time.monotonic()`.
+    Returns:
+        False when it is still there at the deadline.
+    """
+    try:
+        descriptor = os.pidfd_open(keeper.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        # Between the look and the signal the pid may have become another process: hold it, look again, then signal.
+        if keeper not in own_keepers():
+            return True
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        # Readable when it has ended, which PID 1 of a namespace does after everything in it (pid_namespaces(7)).
+        return bool(select.select([descriptor], [], [], max(deadline - time.monotonic(), 0.0))[0])
+    finally:
+        os.close(descriptor)
