@@ -3,18 +3,21 @@
 #
 #     REMOTE_LAB_URL=http://lab-host:8000 examples/curl.sh
 #
-# Needs curl, ssh and python3, which only reads JSON here.
+# Needs curl, ssh and python3, which only reads JSON here. REMOTE_LAB_TOKEN is sent where the server asks for one.
 set -eu
 
 LAB=${REMOTE_LAB_URL:-http://127.0.0.1:8000}
 TOPOLOGY=${1:-$(dirname "$0")/ospf-pair.yml}
 FOLDER=$(mktemp -d)
 
+# The token goes to curl in a file that only you can read: everybody can read command lines.
+printf '%s' "${REMOTE_LAB_TOKEN:+header = \"Authorization: Bearer $REMOTE_LAB_TOKEN\"}" > "$FOLDER/token"
+
 # One field of the JSON in a file, named as Python names it.
 field() { python3 -c "import json, sys; answer = json.load(sys.stdin); print(answer$2)" < "$FOLDER/$1"; }
 
 # Every answer that is an error ends the script, and is shown.
-call() { curl --silent --show-error --fail-with-body "$@"; }
+call() { curl --config "$FOLDER/token" --silent --show-error --fail-with-body "$@"; }
 
 # The same with the answer in a file. Not piped on: a pipe would lose that it is an error.
 ask() { FILE=$FOLDER/$1; shift; call "$@" > "$FILE" || { STATUS=$?; cat "$FILE" >&2; exit "$STATUS"; }; }

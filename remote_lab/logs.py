@@ -4,7 +4,7 @@
 
 A line about a session or a lab gets them as `extra={"session_id": ..., "topology": ...}`; a request, or a thread that
 works for one lab, says `begin()` and `concerns()` once and all its lines have them. Of a session id only the beginning
-is shown above DEBUG, wherever it stands in a line: whoever knows a whole one may use it.
+is shown above DEBUG, wherever it stands in a line: whoever knows a whole one may use it. Tokens are never shown.
 
 No handler and no file is opened here, and nothing is said: that is for whoever calls `logging.config`.
 """
@@ -26,6 +26,7 @@ _CONTEXT_MARK = "\0"
 LINE = "%(asctime)s | %(levelname)s | remote-lab-server | %(context)s%(message)s"
 
 _SESSION_ID = re.compile(r"\b([0-9a-fA-F]{8})-[0-9a-fA-F]{4}-4[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}\b")
+_TOKEN = re.compile(r"(rlab_)[0-9a-fA-F]{8,}")
 _UNSAFE_IN_CONTEXT = re.compile(r"[^\w.\-/+@]")
 
 _KEYS: Mapping[str, frozenset[str]] = {
@@ -86,6 +87,11 @@ def shorten_session_ids(text: str) -> str:
     return _SESSION_ID.sub(r"\1...", text)
 
 
+def without_tokens(text: str) -> str:
+    """Return a text without the tokens in it: somebody may send one where none belongs, as in a path."""
+    return _TOKEN.sub(r"\1...", text)
+
+
 def _plain(text: str) -> str:
     """Names from uploads and headers: nothing in them may look like another part of a line."""
     return _UNSAFE_IN_CONTEXT.sub("?", text)
@@ -105,7 +111,7 @@ class LineFormatter(logging.Formatter):
         text = super().format(record)
         if record.levelno > logging.DEBUG:
             text = shorten_session_ids(text)
-        return text.replace(_CONTEXT_MARK, f"{' '.join(parts)} | " if parts else "", 1)
+        return without_tokens(text.replace(_CONTEXT_MARK, f"{' '.join(parts)} | " if parts else "", 1))
 
 
 class AboutFilter(logging.Filter):
@@ -118,7 +124,8 @@ class AboutFilter(logging.Filter):
         about = about_record(record)
         record.session_id = about.session_id
         record.topology = about.topology
-        record.request_id = about.request_id
+        record.request_id = without_tokens(about.request_id)
+        record.msg, record.args = without_tokens(record.getMessage()), None
         if record.levelno > logging.DEBUG:
             record.msg, record.args = shorten_session_ids(record.getMessage()), None
             if record.exc_info and not record.exc_text:

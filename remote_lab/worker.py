@@ -1,40 +1,39 @@
 """gunicorn's threaded worker, made fit for clients that are slow, gone or wrong. What is served is not known here.
 
-A thread serves one request at a time, so whoever sends slowly keeps one from everybody else. A request whose bytes
-stop for longer than `PATIENCE_SECONDS` needs one of a few places for such, and has to be complete by a deadline that
-only bytes move. What gunicorn refuses by itself, before there is a request, is answered in the shape of all errors.
+A thread gets a request when its head is there, waits for its client as `patience.py` says, and asks for the body only
+when somebody wants to read it. What gunicorn refuses by itself, before there is a request, is answered in the shape of
+all errors.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import socket
-import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
-from threading import BoundedSemaphore
 from types import FrameType
 from typing import Any, Protocol
 
 from gunicorn.glogging import Logger
 from gunicorn.http import errors
 from gunicorn.http.body import ChunkedReader, LengthReader
-from gunicorn.http.unreader import SocketUnreader
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import TConn
 
+from remote_lab.connections import Connection, CrowdedWorker
 from remote_lab.errors import transport_code
+from remote_lab.patience import Crowd, TimelyReader, TimelySocket, say_goodbye
 
 log = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 1.0
-REQUEST_SECONDS = 60.0
-"""For a request to be complete, and a second more for each `BYTES_PER_SECOND` of it that came."""
-BYTES_PER_SECOND = 10_000
-SEND_SECONDS = 60.0
-LINGER_SECONDS = 5.0
-LINGER_BYTES = 64 * 1024 * 1024
+HEAD_BYTES = 8192
+"""Of a request whose headers are longer, a thread reads the rest."""
+HEALTH, HEALTH_THREADS = b"get /healthz", 2
+BODIES = (b"content-length", b"transfer-encoding")
+"""Headers of requests whose body somebody would have to wait for."""
 
 REFUSALS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (errors.LimitRequestHeaders, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Its headers are too large."),
@@ -60,75 +59,15 @@ class Stoppable(Protocol):
     def join(self) -> None: ...
 
 
-class RequestTooSlow(errors.NoMoreData, TimeoutError):  # type: ignore[misc]  # gunicorn has no types
-    """The rest of a request did not come in time; TimeoutError is what the application knows it as."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__()
-        self.why = why
-
-    def __str__(self) -> str:
-        return self.why
-
-
-class TimelyReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
-    """Reads requests from a connection, none of them for longer than it may take."""
-
-    def __init__(self, connection: socket.socket, slow_places: BoundedSemaphore) -> None:
-        super().__init__(connection)
-        self._slow_places = slow_places
-        self._is_slow = False
-        self._deadline = 0.0
-        self.gave_up = False
-        """It took too long, so nobody waits for the rest of it."""
-
-    def begin(self) -> None:
-        """The next request may begin."""
-        self._deadline = time.monotonic() + REQUEST_SECONDS
-
-    def end(self) -> None:
-        """The request has been served."""
-        if self._is_slow:
-            self._is_slow = False
-            self._slow_places.release()
-
-    def chunk(self) -> bytes:
-        try:
-            try:
-                return self._receive(PATIENCE_SECONDS)
-            except TimeoutError:
-                self._take_slow_place()
-            return self._receive(self._deadline - time.monotonic())
-        except TimeoutError as error:
-            self.gave_up = True
-            raise RequestTooSlow(str(error)) from None
-        finally:
-            self.sock.settimeout(SEND_SECONDS)
-
-    def _receive(self, seconds: float) -> bytes:
-        seconds = min(seconds, self._deadline - time.monotonic())
-        if seconds <= 0:
-            raise TimeoutError(f"a request has to be complete within {REQUEST_SECONDS:g} s")
-        self.sock.settimeout(seconds)
-        data: bytes = self.sock.recv(self.mxchunk)
-        self._deadline += len(data) / BYTES_PER_SECOND
-        return data
-
-    def _take_slow_place(self) -> None:
-        if not self._is_slow:
-            if not self._slow_places.acquire(blocking=False):
-                raise TimeoutError("too many other requests are slow as well")
-            self._is_slow = True
-
-
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class Worker(CrowdedWorker):
     """A signal that ends it also ends what runs beside it, and SIGINT is as orderly as SIGTERM."""
 
     service: Stoppable | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._slow_places = BoundedSemaphore(max(1, self.cfg.threads // 8))
+        self._waiters = Crowd(self.cfg.threads)
+        self._health = ThreadPoolExecutor(HEALTH_THREADS, thread_name_prefix="health")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._announce_end()
@@ -143,19 +82,58 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._announce_end()
         return alive
 
-    def handle(self, conn: TConn) -> tuple[bool, TConn]:
+    def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+        """No thread is bothered before the head of a request is complete: senders of half ones cost none."""
+        try:
+            data = conn.sock.recv(HEAD_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        conn.heard += data
+        if not data and not conn.heard:
+            self._close(conn)
+        elif not data or b"\r\n\r\n" in conn.heard or len(conn.heard) >= HEAD_BYTES:
+            super().on_client_socket_readable(conn, client)
+
+    def enqueue_req(self, conn: Connection) -> None:
+        """Who asks whether the server is well waits behind nobody: without an answer it would be ended for dead."""
+        head = bytes(conn.heard).lower()
+        if not head.startswith(HEALTH) or any(header in head for header in BODIES):
+            super().enqueue_req(conn)
+            return
+        conn.init()
+        self._wrap_future(self._health.submit(self.handle, conn), conn)
+
+    def handle(self, conn: Connection) -> tuple[bool, TConn]:
         """Serve one request of a connection; returns whether another may follow."""
-        if not isinstance(conn.parser.unreader, TimelyReader):
-            conn.parser.unreader = TimelyReader(conn.sock, self._slow_places)
-        reader = conn.parser.unreader
-        reader.begin()
+        if not isinstance(conn.sock, TimelySocket):
+            conn.sock = TimelySocket.of(conn.sock, self._waiters)
+            conn.parser.unreader = TimelyReader(conn.sock, self._waiters)
+        reader, heard = conn.parser.unreader, bytes(conn.heard)
+        conn.heard.clear()
+        reader.begin(heard)
         try:
             keep, conn = super().handle(conn)
+            left_bytes = _unread_bytes(conn.parser.mesg)
+            if keep and left_bytes:
+                keep = _discard(conn.parser.mesg, reader, left_bytes)
+            if not keep:
+                with suppress(OSError):
+                    say_goodbye(conn.sock, not reader.gave_up and bool(left_bytes), reader.pace)
         finally:
             reader.end()
-        if not keep:
-            _say_goodbye(conn.sock, not reader.gave_up and _has_more_to_come(conn.parser.mesg))
         return keep, conn
+
+    def handle_request(self, req: Any, conn: TConn) -> bool:
+        """gunicorn asks for the body before anybody has looked at the head; here who reads it does."""
+        expects = [header for header in req.headers if header[0] == "EXPECT" and header[1].lower() == "100-continue"]
+        req.headers = [header for header in req.headers if header not in expects]
+        conn.parser.unreader.must_say_continue = bool(expects)
+        try:
+            return bool(super().handle_request(req, conn))
+        finally:
+            conn.parser.unreader.must_say_continue = False
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Answer what gunicorn could not make a request of; its text is not repeated, it may be anything."""
@@ -167,7 +145,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             _, status, why = refusal
             log.info("Refused what %s sent: %d, %s", (addr or ["somebody"])[0], status, ascii(str(exc))[:200])
         with suppress(OSError):
-            client.settimeout(SEND_SECONDS)
             client.sendall(_answer(status, f"The request was not understood. {why}"))
 
     def _announce_end(self) -> None:
@@ -188,27 +165,17 @@ def _answer(status: HTTPStatus, detail: str) -> bytes:
     return "\r\n".join(lines).encode("ascii") + body
 
 
-def _has_more_to_come(message: Any) -> bool:
-    """Whether a request was answered before its body had been read to the end (gunicorn 23, http/body.py)."""
+def _unread_bytes(message: Any) -> float:
+    """How much of a request's body had not been read when it was answered (gunicorn 23, http/body.py)."""
     reader = getattr(getattr(message, "body", None), "reader", None)
     if isinstance(reader, LengthReader):
-        return bool(reader.length)
-    return isinstance(reader, ChunkedReader) and reader.parser is not None
+        return int(reader.length)
+    return math.inf if isinstance(reader, ChunkedReader) and reader.parser is not None else 0
 
 
-def _say_goodbye(connection: socket.socket, is_more_to_come: bool) -> None:
-    """End the answer and take what is still coming: closing on unread bytes takes the answer from who sends them."""
-    deadline = time.monotonic() + LINGER_SECONDS
-    left = LINGER_BYTES
-    with suppress(OSError):
-        if not is_more_to_come:
-            connection.setblocking(False)
-            if not connection.recv(65536):  # BlockingIOError, which is most often: nothing is left
-                return
-        connection.shutdown(socket.SHUT_WR)
-        while left > 0 and (seconds := deadline - time.monotonic()) > 0:
-            connection.settimeout(seconds)
-            data = connection.recv(65536)
-            if not data:
-                return
-            left -= len(data)
+def _discard(message: Any, reader: TimelyReader, left_bytes: float) -> bool:
+    """Pass over the rest of a body that is here already; False when it is not."""
+    if left_bytes > reader.buffered_bytes():
+        return False
+    message.body.read()
+    return True

@@ -55,7 +55,7 @@ def changing(config: Config) -> Iterator[Changes]:
 
     holder = find_holder(config.state_dir)
     if holder is not None:
-        yield ByServer(holder)
+        yield ByServer(config, holder)
         return
     with _own_manager(config) as manager:
         yield ByHand(manager)
@@ -68,13 +68,22 @@ def server_url(holder: Holder) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def call_server(holder: Holder, method: str, path: str, **arguments: Any) -> requests.Response:
-    """One request to the server on this host; ClickException when it does not answer."""
+def call_server(config: Config, holder: Holder, method: str, path: str, **arguments: Any) -> requests.Response:
+    """One request to the server on this host, as its operator; ClickException when it does not answer.
+
+    Who may not read the state folder calls as REMOTE_LAB_TOKEN says.
+    """
     import requests
 
+    from remote_lab.client.address import BearerAuth
+    from remote_lab.entrance import operator_token
+
+    token = operator_token(config.state_dir) or os.environ.get("REMOTE_LAB_TOKEN")
     with requests.Session() as http:
         http.trust_env = False  # a proxy would look for it on its own host
         http.headers["User-Agent"] = f"remote-lab-operator/{__version__}"
+        if token is not None:
+            http.auth = BearerAuth(token)
         try:
             return http.request(method, server_url(holder) + path, timeout=CALL_SECONDS, **arguments)
         except requests.RequestException as error:
@@ -88,7 +97,8 @@ def call_server(holder: Holder, method: str, path: str, **arguments: Any) -> req
 class ByServer:
     """See `Changes`."""
 
-    def __init__(self, holder: Holder) -> None:
+    def __init__(self, config: Config, holder: Holder) -> None:
+        self._config = config
         self._holder = holder
 
     def end_session(self, session_id: str) -> None:
@@ -102,7 +112,7 @@ class ByServer:
         self._call("DELETE", "/lab", headers=header, params={"force": "true" if force else "false"})
 
     def _call(self, method: str, path: str, **arguments: Any) -> None:
-        response = call_server(self._holder, method, path, **arguments)
+        response = call_server(self._config, self._holder, method, path, **arguments)
         if response.status_code < 400:
             return
         try:
@@ -134,7 +144,7 @@ def _own_manager(config: Config) -> Iterator[LabManager]:
     from remote_lab.app import create_app
     from remote_lab.core.instance import Instance
 
-    _check_owner(config)
+    check_owner(config)
     with Instance(config.state_dir).worker():
         manager: LabManager = create_app(config).extensions["remote_lab"]
         try:
@@ -144,8 +154,11 @@ def _own_manager(config: Config) -> Iterator[LabManager]:
             manager.database.dispose()
 
 
-def _check_owner(config: Config) -> None:
-    """Files made here by somebody else would keep the server from its own state."""
+def check_owner(config: Config, could_server: bool = True) -> None:
+    """Files made here by somebody else would keep the server from its own state.
+
+    `could_server`: a server that runs would do it instead.
+    """
     owner = config.state_dir.stat().st_uid
     if owner == os.geteuid():
         return
@@ -153,6 +166,8 @@ def _check_owner(config: Config) -> None:
         name = pwd.getpwuid(owner).pw_name
     except KeyError:
         name = f"uid {owner}"
+    if not could_server:
+        raise click.ClickException(f"{config.state_dir} belongs to {name}: do it as {name}.")
     raise click.ClickException(
         f"{config.state_dir} belongs to {name}, and no server runs that could do this. Start the server, "
         f"or do it as {name}."

@@ -12,7 +12,7 @@ import click
 
 from remote_lab.cli.output import age, plain, short_id
 from remote_lab.config import Config
-from remote_lab.errors import DatabaseUnusable
+from remote_lab.errors import DatabaseUnavailable, DatabaseUnusable
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session as Transaction
@@ -66,6 +66,8 @@ def reading(config: Config) -> Iterator[Transaction]:
             f"The database {path} cannot be read: {error.orig}. If it is that of an older version, "
             "restart the server, or run `remote-lab db upgrade`."
         ) from error
+    except DatabaseUnavailable as fault:
+        raise DatabaseUnusable(f"The database {path} cannot be read: {fault}") from fault
     finally:
         database.dispose()
 

@@ -100,7 +100,7 @@ def read_standing(body: dict[str, Any]) -> Standing:
 
 
 def _holder(holder: dict[str, Any]) -> str:
-    job = holder.get("ci_job_url") or holder.get("ci_job_id")
+    job = holder.get("ci_job_url") or holder.get("ci_job_id") or holder.get("token")
     purpose = str(holder.get("purpose") or "somebody who gave no purpose")
     return f"{purpose} ({job})" if job else purpose
 

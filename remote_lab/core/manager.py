@@ -8,27 +8,29 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session as Transaction
 
+from remote_lab.callers import OPEN, Caller
 from remote_lab.config import Config
-from remote_lab.core import estimates, labs, sessions
+from remote_lab.core import estimates, labs, limits, overview, sessions, tokens
+from remote_lab.core.access import Access
 from remote_lab.core.boots import Boots, Job, LabRunner
 from remote_lab.core.db import Database, after_commit
 from remote_lab.core.desk import LabDesk
 from remote_lab.core.liveness import Liveness
 from remote_lab.core.models import Session
 from remote_lab.core.sessions import Wish
-from remote_lab.core.views import HealthView, Holder, SessionView
+from remote_lab.core.views import HealthView, Holder, QueuePlace, SessionView
 from remote_lab.core.workspace import Workspaces, storage_problem
 from remote_lab.errors import (
     NoActiveSession,
     ServerUnhealthy,
+    SessionNotFound,
     TooManyHeldRequests,
 )
 from remote_lab.states import LabState, SessionState
@@ -36,6 +38,7 @@ from remote_lab.states import LabState, SessionState
 log = logging.getLogger(__name__)
 
 NO_WISH = Wish()
+OWNER_REASON = "its owner ended it"
 CI_JOB_REASON = "its CI job gave it back"
 POLL_SECONDS = 5.0
 MAX_POLL_SECONDS = 30.0
@@ -46,8 +49,10 @@ HELD_IN_FRONT = 4
 class LabManager:
     """The use cases; safe to call from many threads."""
 
-    def __init__(self, config: Config, database: Database, runner: LabRunner) -> None:
+    def __init__(self, config: Config, database: Database, runner: LabRunner, access: Access | None = None) -> None:
         self.config = config
+        self.access = access or Access(database)
+        self.uploads = limits.UploadLimits(config)
         self.database = database
         self.runner = runner
         self.workspaces = Workspaces(config.state_dir, config.max_upload_bytes, config.max_upload_files)
@@ -56,35 +61,41 @@ class LabManager:
         self._started = time.monotonic()
         self.sessions_seen = Liveness()
 
-    def open_session(self, wish: Wish = NO_WISH) -> SessionView:
-        """Put a new session in the queue and promote it at once when a slot is free; QueueFull, LeaseTooLong."""
+    def open_session(self, wish: Wish = NO_WISH, caller: Caller = OPEN) -> SessionView:
+        """Put a new session in the queue and promote it at once when a slot is free.
+
+        Raises QueueFull, LeaseTooLong, LimitExceeded.
+        """
         if wish.lease_seconds is not None:
             sessions.check_lease(wish.lease_seconds, self.config.lease_seconds)
         with self.database.write() as transaction:
-            session = sessions.enqueue(transaction, wish, self.config.max_waiting, datetime.now(UTC))
+            limits.check_waiting(transaction, caller, self.config)
+            session = sessions.enqueue(
+                transaction, wish, self.config.max_waiting, self.database.clock.now(), caller.token_id
+            )
             self.sessions_seen.touch(session.id)
             position = sessions.position(transaction, session)
-            log.info("Created session at position %d", position, extra={"session_id": session.id})
+            _log_when_done(transaction, session, "Created session at position %d", position)
             self._admit(transaction)
-            return self._view(transaction, session)
+            return self._view(transaction, session, caller)
 
-    def session(self, session_id: str) -> SessionView:
-        """Where a session is in the queue; SessionNotFound."""
+    def session(self, session_id: str, caller: Caller = OPEN) -> SessionView:
+        """Where a session is in the queue, as this caller may know it; SessionNotFound."""
         with self.database.read() as transaction:
-            return self._view(transaction, sessions.get(transaction, session_id))
+            return self._view(transaction, sessions.get(transaction, session_id), caller)
 
-    def wait_for_session(self, session_id: str, seconds: float) -> SessionView:
+    def wait_for_session(self, session_id: str, seconds: float, caller: Caller = OPEN) -> SessionView:
         """The same at once when it is active, else when its place has changed or the seconds are over.
 
         At once, with `retry_after_seconds`, when it is too far behind to be held or there is no room to.
         """
-        first = self.session(session_id)
+        first = self.session(session_id, caller)
         if first.status == SessionState.ACTIVE or not seconds or first.position >= self.config.slots + HELD_IN_FRONT:
             return self._to_poll(first)
         try:
             with self.desk.waits.place(), self.sessions_seen.present(session_id):
                 return self.database.changes.watch(
-                    lambda: self.session(session_id),
+                    lambda: self.session(session_id, caller),
                     lambda now: (now.status, now.position) != (first.status, first.position),
                     seconds,
                 )
@@ -95,23 +106,44 @@ class LabManager:
         if view.status == SessionState.ACTIVE:
             return view
         usual = POLL_SECONDS if view.eta_seconds is None else view.eta_seconds / 4
-        longest = max(1.0, min(MAX_POLL_SECONDS, self.config.waiting_seconds / 3))
+        # It may become active while its client sleeps, and active sessions may be silent for less.
+        silence_seconds = min(self.config.waiting_seconds, self.config.active_seconds)
+        longest = max(1.0, min(MAX_POLL_SECONDS, silence_seconds / 3))
         return replace(view, retry_after_seconds=math.ceil(min(max(usual, 1.0), longest)))
 
-    def extend_session(self, session_id: str, lease_seconds: float) -> SessionView:
+    def extend_session(self, session_id: str, lease_seconds: float, caller: Caller = OPEN) -> SessionView:
         """Let an active session go on for so long from now; LeaseTooLong, SessionNotFound, SessionWaiting."""
         with self.database.write() as transaction:
             limit = self.config.lease_seconds
-            session = sessions.extend(transaction, session_id, lease_seconds, limit, datetime.now(UTC))
-            return self._view(transaction, session)
+            session = sessions.extend(transaction, session_id, lease_seconds, limit, self.database.clock.now())
+            return self._view(transaction, session, caller)
 
-    def active_session(self) -> SessionView:
-        """The head of the queue; NoActiveSession when it is empty."""
+    def active_session(self, caller: Caller = OPEN) -> SessionView:
+        """The head of the queue, if it is the caller's; NoActiveSession when it is not, or the queue is empty."""
         with self.database.read() as transaction:
             session = sessions.head(transaction)
             if session is None:
                 raise NoActiveSession
-            return self._view(transaction, session)
+            if not sessions.is_open_to(session, caller):
+                raise NoActiveSession(is_somebody_elses=True)
+            return self._view(transaction, session, caller)
+
+    def queue(self, caller: Caller = OPEN) -> list[QueuePlace]:
+        """Who waits and who is active, in order, as this caller may know it."""
+        with self.database.read() as transaction:
+            return overview.places(transaction, caller)
+
+    def require_access(self, session_id: str, caller: Caller) -> None:
+        """Raise SessionNotFound, as for one that never was, when a session is somebody else's.
+
+        Nothing is raised for one that never was: whoever looks for it next does.
+        """
+        if caller.is_admin:
+            return
+        with self.database.read() as transaction:
+            session = sessions.find(transaction, session_id)
+            if session is not None and not sessions.is_open_to(session, caller):
+                raise SessionNotFound(session_id)
 
     def require_active(self, session_id: str) -> str | None:
         """Raise SessionNotFound or SessionWaiting unless the session may use labs now; returns its lab's topology."""
@@ -129,24 +161,27 @@ class LabManager:
             sessions.get(transaction, session_id)
         self.touch(session_id)
 
-    def end_session(self, session_id: str, reason: str) -> None:
+    def end_session(self, session_id: str, reason: str, caller: Caller = OPEN) -> None:
         """End a session; its lab goes down behind this call, and the next session follows when it has.
 
         An idle lab stays for the next session instead where REMOTE_LAB_WARM_SECONDS says so; one that was still
         referenced does not, because whoever used it did not say that they were done. `reason` is a clause for the
-        owner, who may ask later. SessionNotFound when it has ended already.
+        owner, who may ask later; a caller who is not the owner is named in it. SessionNotFound when it has ended
+        already.
         """
         with self.database.write() as transaction:
-            self._end(transaction, sessions.get(transaction, session_id), reason)
+            session = sessions.get(transaction, session_id)
+            self._end(transaction, session, _as_said_by(caller, session, reason))
             self._admit(transaction)
 
-    def end_ci_job(self, ci_job: str) -> int:
+    def end_ci_job(self, ci_job: str, caller: Caller = OPEN) -> int:
         """End whatever a CI job, named by its id or its URL, left in the queue; returns how many sessions that were.
 
-        All of them at once, so that the end of one promotes no other of the same job.
+        Those of others stay. All of them at once, so that the end of one promotes no other of the same job.
         """
         with self.database.write() as transaction:
-            found = sessions.of_ci_job(transaction, ci_job)
+            named = sessions.of_ci_job(transaction, ci_job)
+            found = [session for session in named if sessions.is_open_to(session, caller)]
             for session in found:
                 self._end(transaction, session, CI_JOB_REASON)
             self._admit(transaction)
@@ -155,11 +190,10 @@ class LabManager:
     def _end(self, transaction: Transaction, session: Session, reason: str) -> None:
         lab = labs.own_in_slot(transaction, session)
         is_idle = lab is not None and lab.state == LabState.RUNNING and not labs.ref_count(transaction, lab)
-        sessions.end(transaction, session.id, reason, datetime.now(UTC))
+        sessions.end(transaction, session.id, reason, self.database.clock.now())
         if lab is not None and not (is_idle and self.config.warm_seconds):
             self.boots.take_down(transaction, lab, f"its session ended ({reason})")
-        said = {"session_id": session.id}
-        after_commit(transaction, lambda: log.info("Session ended: %s", reason, extra=said))
+        _log_when_done(transaction, session, "Session ended: %s", reason)
 
     def check_database(self) -> None:
         """Raise ServerUnhealthy when the database does not answer, or its disk takes nothing more."""
@@ -183,18 +217,19 @@ class LabManager:
 
     def _admit(self, transaction: Transaction) -> None:
         config = self.config
-        for session in sessions.admit(transaction, config.slots, config.lease_seconds, datetime.now(UTC)):
+        for session in sessions.admit(transaction, config.slots, config.lease_seconds, self.database.clock.now()):
             self.sessions_seen.touch(session.id)
-            log.info("Session is active in slot %d", session.slot, extra={"session_id": session.id})
+            _log_when_done(transaction, session, "Session is active in slot %d", session.slot)
 
     def _job_ended(self, job: Job) -> None:
         self.sessions_seen.touch(job.session_id)
         self.desk.used.touch(job.place.lab_id)
         self.admit()
 
-    def _view(self, transaction: Transaction, session: Session) -> SessionView:
+    def _view(self, transaction: Transaction, session: Session, caller: Caller) -> SessionView:
         waits = session.state == SessionState.WAITING
         active = sessions.active(transaction) if waits else []
+        owners = tokens.names(transaction) if active else {}
         position = sessions.position(transaction, session)
         return SessionView(
             session_id=session.id,
@@ -203,7 +238,7 @@ class LabManager:
             slot=session.slot,
             lease_expires_at=session.lease_expires_at,
             eta_seconds=self._turn_in_seconds(transaction, active, position) if waits else 0.0,
-            held_by=[Holder(one.slot or 0, one.purpose, one.ci_job_url, one.activated_at) for one in active],
+            held_by=[_holder(one, owners, caller) for one in active],
             waiting=sessions.waiting_count(transaction),
         )
 
@@ -211,7 +246,7 @@ class LabManager:
         usual = estimates.hold_seconds(transaction)
         if usual is None:
             return None
-        now = datetime.now(UTC)
+        now = self.database.clock.now()
         busy = []
         for session in active:
             lab = labs.of_session(transaction, session)
@@ -220,6 +255,23 @@ class LabManager:
             busy.append(max(0.0, (hold or usual) - (now - since).total_seconds()))
         free = max(0, self.config.slots - len(busy))
         return estimates.turn_in_seconds(busy, free, max(0, position - len(busy)), usual)
+
+
+def _holder(session: Session, owners: Mapping[int, str], caller: Caller) -> Holder:
+    url = session.ci_job_url if sessions.is_open_to(session, caller) else None
+    return Holder(session.slot or 0, owners.get(session.token_id or 0), session.purpose, url, session.activated_at)
+
+
+def _log_when_done(transaction: Transaction, session: Session, message: str, value: object) -> None:
+    """What a full disk undoes has not happened."""
+    about = {"session_id": session.id}
+    after_commit(transaction, lambda: log.info(message, value, extra=about))
+
+
+def _as_said_by(caller: Caller, session: Session, reason: str) -> str:
+    if caller.token_id is None or caller.token_id == session.token_id:
+        return reason
+    return f"token {caller.name} ended it" if reason == OWNER_REASON else f"{reason} (token {caller.name})"
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The tables and their named constraints; no queries and no rules live here.
 
-`sessions` is the queue, `labs` what was booted for whom in which slot, `lab_references` who uses a lab. The partial
-unique indexes say no if the code is wrong: one active session and one live lab in a slot.
+`sessions` is the queue, `labs` what was booted for whom in which slot, `lab_references` who uses a lab, `tokens` who
+may ask for all that, `history` who did. The partial unique indexes say no if the code is wrong: one active session and
+one live lab in a slot.
 """
 
 from __future__ import annotations
@@ -47,6 +48,26 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UtcDateTime()}
 
 
+class Token(Base):
+    """Somebody who may call, known by what only they have."""
+
+    __tablename__ = "tokens"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    """Never given twice, so that what is on record under it stays unambiguous."""
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    """Of the token itself, which is kept nowhere."""
+    rights: Mapped[str] = mapped_column(String(64))
+    """See `remote_lab.callers`, with blanks in between."""
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    """Not later than the last use, and at most about a minute before it."""
+    revoked_at: Mapped[datetime | None]
+
+
 class Session(Base):
     """A place in the queue."""
 
@@ -57,6 +78,7 @@ class Session(Base):
         Index("uq_sessions_active_slot", "slot", unique=True, sqlite_where=text("state = 'active'")),
         Index("ix_sessions_state_ticket", "state", "ticket"),
         Index("ix_sessions_ci_job_id", "ci_job_id"),
+        Index("ix_sessions_token_id", "token_id"),
         {"sqlite_autoincrement": True},
     )
 
@@ -73,6 +95,8 @@ class Session(Base):
     """The CI job that its owner says it is."""
     ci_job_id: Mapped[str | None] = mapped_column(Text)
     """What the CI system calls that job, so that its clean-up step can name it."""
+    token_id: Mapped[int | None] = mapped_column(ForeignKey("tokens.id"))
+    """Whose it is; None: it was opened while the server ran open, and is everybody's as long as it does."""
     lease_seconds: Mapped[float | None]
     """How long it may be active, as its owner wanted it; None: as long as the server allows."""
     lease_expires_at: Mapped[datetime | None]
@@ -114,6 +138,60 @@ class Lab(Base):
     ended_at: Mapped[datetime | None]
 
 
+class HistoryEntry(Base):
+    """One lab that one session had, or a session that has had none; it outlives both, so it points at neither.
+
+    No whole session id is in it, because whoever knows one may use it where the server runs open, and nothing else
+    that opens anything.
+    """
+
+    __tablename__ = "history"
+    __table_args__ = (
+        Index("ix_history_ticket", "ticket"),
+        Index("ix_history_lab_id", "lab_id"),
+        Index("ix_history_ended_at", "ended_at"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ticket: Mapped[int]
+    """The session's ticket; a session that had several labs has several entries."""
+    session: Mapped[str] = mapped_column(String(8))
+    """The beginning of the session's id, as the log has it."""
+    token: Mapped[str | None] = mapped_column(String(64))
+    """The name of the token that opened it; None: the server ran open."""
+    purpose: Mapped[str | None] = mapped_column(Text)
+    ci_job_id: Mapped[str | None] = mapped_column(Text)
+    ci_job_url: Mapped[str | None] = mapped_column(Text)
+    """Without user, password and query."""
+    opened_at: Mapped[datetime]
+    activated_at: Mapped[datetime | None]
+    slot: Mapped[int | None]
+    """From 1."""
+    lab_id: Mapped[str | None] = mapped_column(String(36))
+    """None: it has had no lab. It also names the folder of its boot log."""
+    topology: Mapped[str | None] = mapped_column(Text)
+    """The topology's file name as uploaded."""
+    identity: Mapped[str | None] = mapped_column(String(64))
+    """SHA-256 of what was uploaded, see `remote_lab.identity`."""
+    reused: Mapped[bool | None]
+    """Whether the lab was up already, left warm by an earlier session."""
+    acquired_at: Mapped[datetime | None]
+    """When its boot began, or when it was taken over."""
+    running_at: Mapped[datetime | None]
+    """When the session could use it; None: it never could."""
+    lab_ended_at: Mapped[datetime | None]
+    """When it was down, or somebody else's."""
+    lab_end: Mapped[str | None] = mapped_column(Text)
+    """Why it went down, as a clause; written when that begins."""
+    boot_failed_in: Mapped[str | None] = mapped_column(String(32))
+    """The step in which its boot failed."""
+    ended_at: Mapped[datetime | None]
+    """When the session ended."""
+    end_reason: Mapped[str | None] = mapped_column(Text)
+    """Why it did, as a clause."""
+
+
 class LabReference(Base):
     """One use of a lab by a session; a lab's reference count is the number of these rows."""
 
@@ -126,3 +204,16 @@ class LabReference(Base):
     acquire_id: Mapped[str | None] = mapped_column(String(128))
     """What its user calls it; asked for again by that name it is the same reference."""
     created_at: Mapped[datetime]
+
+
+class HostClock(Base):
+    """How the host's clock stood when a server looked last, see `remote_lab.core.clock`; one row."""
+
+    __tablename__ = "host_clock"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    """Always 1."""
+    boot_id: Mapped[str] = mapped_column(String(36))
+    """Of the host, since when its steady seconds count."""
+    offset_seconds: Mapped[float]
+    """Between the steady seconds and the time of day."""

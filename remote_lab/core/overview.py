@@ -13,9 +13,13 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
 
-from remote_lab.core import labs, sessions
-from remote_lab.core.models import Lab, LabReference, Session
+from remote_lab.callers import Caller
+from remote_lab.core import labs, sessions, tokens
+from remote_lab.core.models import Lab, LabReference, Session, Token
+from remote_lab.core.views import QueuePlace
 from remote_lab.states import LIVE_LAB_STATES, SessionState
+
+PLACES_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class SessionRecord:
     purpose: str | None
     ci_job_url: str | None
     ci_job_id: str | None
+    token: str | None
+    """The name of the token that it belongs to; None when it was opened while the server ran open."""
     created_at: datetime
     activated_at: datetime | None
     lease_expires_at: datetime | None
@@ -69,7 +75,19 @@ def queue(transaction: Transaction) -> list[SessionRecord]:
     """All waiting and active sessions in the order of the queue."""
     live = {lab.session_id: lab for lab in live_labs(transaction)}
     found = enumerate(sessions.live(transaction))
-    return [_session(session, position, live.get(session.id)) for position, session in found]
+    return [_session(one, position, live.get(one.id), _owner(transaction, one)) for position, one in found]
+
+
+def places(transaction: Transaction, caller: Caller) -> list[QueuePlace]:
+    """The queue as everybody may see it: its first `PLACES_SHOWN` places, and those of the caller behind them."""
+    owners = tokens.names(transaction)
+    queue = select(Session.state, Session.token_id, Session.purpose).where(Session.state.in_(sessions.LIVE))
+    found = enumerate(transaction.execute(queue.order_by(Session.ticket)))
+    places = (
+        QueuePlace(position, state, owners.get(token_id or 0), purpose, token_id == caller.token_id)
+        for position, (state, token_id, purpose) in found
+    )
+    return [place for place in places if place.position < PLACES_SHOWN or place.yours]
 
 
 def ended_sessions(transaction: Transaction, limit: int) -> list[SessionRecord]:
@@ -104,10 +122,14 @@ def _complete(transaction: Transaction, session: Session) -> SessionRecord:
     position = None if session.state == SessionState.ENDED else sessions.position(transaction, session)
     last = select(Lab).where(Lab.session_id == session.id).order_by(Lab.created_at.desc()).limit(1)
     had = _labs(transaction, transaction.scalars(last))
-    return _session(session, position, had[0] if had else None)
+    return _session(session, position, had[0] if had else None, _owner(transaction, session))
 
 
-def _session(session: Session, position: int | None, lab: LabRecord | None) -> SessionRecord:
+def _owner(transaction: Transaction, session: Session) -> str | None:
+    return None if session.token_id is None else transaction.get_one(Token, session.token_id).name
+
+
+def _session(session: Session, position: int | None, lab: LabRecord | None, token: str | None) -> SessionRecord:
     return SessionRecord(
         session_id=session.id,
         state=session.state,
@@ -116,6 +138,7 @@ def _session(session: Session, position: int | None, lab: LabRecord | None) -> S
         purpose=session.purpose,
         ci_job_url=session.ci_job_url,
         ci_job_id=session.ci_job_id,
+        token=token,
         created_at=session.created_at,
         activated_at=session.activated_at,
         lease_expires_at=session.lease_expires_at,

@@ -15,6 +15,8 @@ from typing import cast
 from sqlalchemy import CursorResult, delete, func, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
+from remote_lab.callers import Caller
+from remote_lab.core import history
 from remote_lab.core.models import Lab, LabReference, Session
 from remote_lab.errors import LeaseTooLong, QueueFull, SessionNotFound, SessionWaiting
 from remote_lab.states import LIVE_LAB_STATES, LabState, SessionState
@@ -49,8 +51,10 @@ def check_lease(lease_seconds: float, max_seconds: float) -> None:
         raise LeaseTooLong(lease_seconds, max_seconds)
 
 
-def enqueue(transaction: Transaction, wish: Wish, max_waiting: int, now: datetime) -> Session:
-    """Put a new session at the end of the queue; QueueFull when `max_waiting` are waiting already."""
+def enqueue(
+    transaction: Transaction, wish: Wish, max_waiting: int, now: datetime, token_id: int | None = None
+) -> Session:
+    """Put a new session of a token at the end of the queue; QueueFull when `max_waiting` are waiting already."""
     if waiting_count(transaction) >= max_waiting:
         raise QueueFull(max_waiting)
     session = Session(
@@ -59,11 +63,13 @@ def enqueue(transaction: Transaction, wish: Wish, max_waiting: int, now: datetim
         purpose=wish.purpose,
         ci_job_url=wish.ci_job_url,
         ci_job_id=wish.ci_job_id,
+        token_id=token_id,
         lease_seconds=wish.lease_seconds,
         created_at=now,
     )
     transaction.add(session)
     transaction.flush()
+    history.opened(transaction, session)
     return session
 
 
@@ -94,14 +100,25 @@ def admit(transaction: Transaction, slots: int, max_lease_seconds: float, now: d
             lease_seconds = max_lease_seconds if session.lease_seconds is None else session.lease_seconds
             if lease_seconds:
                 session.lease_expires_at = now + timedelta(seconds=lease_seconds)
+            history.activated(transaction, session)
             promoted.append(session)
     transaction.flush()
     return promoted
 
 
+def find(transaction: Transaction, session_id: str) -> Session | None:
+    """The session with this id, also one that has ended."""
+    return transaction.scalar(select(Session).where(Session.id == session_id))
+
+
+def is_open_to(session: Session, caller: Caller) -> bool:
+    """Whether somebody may know a session's id, use it and end it: whose token opened it, and admins."""
+    return caller.is_admin or (caller.token_id is not None and session.token_id == caller.token_id)
+
+
 def get(transaction: Transaction, session_id: str) -> Session:
     """The waiting or active session with this id; SessionNotFound with the reason when it has ended."""
-    session = transaction.scalar(select(Session).where(Session.id == session_id))
+    session = find(transaction, session_id)
     if session is None:
         raise SessionNotFound(session_id)
     if session.state == SessionState.ENDED:
@@ -175,6 +192,7 @@ def end(transaction: Transaction, session_id: str, reason: str, now: datetime) -
     )
     transaction.execute(delete(LabReference).where(LabReference.session_id == session_id))
     transaction.refresh(session)
+    history.ended(transaction, session)
     return session
 
 

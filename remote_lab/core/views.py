@@ -15,12 +15,28 @@ DeviceStates = list[DeviceState]
 
 @dataclass(frozen=True)
 class Holder:
-    """An active session as others see it: what its owner said of it, never its id."""
+    """An active session as others see it: whose it is and what for, never its id."""
 
     slot: int
+    token: str | None
+    """The name of the token that it belongs to; None where the server runs open."""
     purpose: str | None
     ci_job_url: str | None
+    """None unless whoever asks may know it."""
     active_since: datetime | None
+
+
+@dataclass(frozen=True)
+class QueuePlace:
+    """A place in the queue as everybody sees it."""
+
+    position: int
+    status: str
+    token: str | None
+    """The name of the token that it belongs to; None where the server runs open."""
+    purpose: str | None
+    yours: bool
+    """Whether it belongs to who asks."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from flask import Flask
 from flask_smorest import Api
 
 from remote_lab import __version__
-from remote_lab.web import docs, errors, health, lab, requests, sessions
+from remote_lab.web import auth, docs, errors, health, lab, requests, sessions
 
 BLUEPRINTS = (sessions.blueprint, lab.blueprint, health.blueprint)
 
@@ -16,6 +16,7 @@ def register(app: Flask) -> None:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     requests.register(app)
+    auth.register(app)
     app.config.update(API_TITLE="Remote Lab Manager", API_VERSION=__version__, OPENAPI_VERSION="3.1.0")
     api = Api(app)
     for blueprint in BLUEPRINTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
@@ -28,12 +29,28 @@ STATUS: Mapping[type[errors.RemoteLabError], HTTPStatus] = {
     errors.LabBootFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.LabBootCancelled: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.TooManyHeldRequests: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.TokenRequired: HTTPStatus.UNAUTHORIZED,
+    errors.TokenInvalid: HTTPStatus.UNAUTHORIZED,
+    errors.TooManyWrongTokens: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.RightMissing: HTTPStatus.FORBIDDEN,
+    errors.LimitExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.ServerUnhealthy: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UploadTooManyFiles: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.TopologyNotAllowed: HTTPStatus.FORBIDDEN,
     errors.UploadError: HTTPStatus.BAD_REQUEST,
 }
 """The status of an error is that of its nearest class here; one without any is a defect and answers 500."""
+
+CHALLENGE = 'Bearer realm="remote-lab", Basic realm="remote-lab", charset="UTF-8"'
+"""How a caller without a token may give one (RFC 7235, 4.1)."""
+
+_EXHAUSTED = {
+    errno.EMFILE: "open files",
+    errno.ENFILE: "open files",
+    errno.EAGAIN: "processes",
+    errno.ENOMEM: "memory",
+}
 
 PLACES = {"files": "body", "form": "body", "json": "body", "query": "query", "headers": "header"}
 
@@ -70,9 +87,15 @@ def _refused(error: errors.RemoteLabError) -> Response:
         return _answer(status, error.code, [_item(("body", "lease_seconds"), error.detail, "value_error")])
     if isinstance(error, errors.LabBootFailed):
         return _answer(status, error.code, error.detail, phase=error.phase, log_tail=error.log_tail)
+    if isinstance(error, errors.TopologyNotAllowed):
+        return _answer(status, error.code, error.detail, findings=error.findings)
     if isinstance(error, errors.SessionNotFound) and error.ended_at is not None:
         return _answer(status, error.code, error.detail, ended_at=error.ended_at.isoformat(), reason=error.reason)
     response = _answer(status, error.code, error.detail)
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = CHALLENGE
+    if isinstance(error, errors.TooManyWrongTokens | errors.LimitExceeded):
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = "5"
     if error.__cause__ is not None:
@@ -93,6 +116,9 @@ def _item(loc: Iterable[str | int], msg: str, kind: str) -> dict[str, Any]:
 
 
 def _http_error(error: HTTPException) -> Response:
+    if isinstance(error, RequestEntityTooLarge) and request.blueprint != "lab":
+        too_large, most = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, request.max_content_length
+        return _answer(too_large, errors.transport_code(too_large.name), f"The body is larger than {most} bytes.")
     if isinstance(error, RequestEntityTooLarge):
         limits = f"{request.max_content_length} bytes, or has more than {request.max_form_parts} parts"
         detail = f"The upload is larger than {limits}."
@@ -134,7 +160,19 @@ def _items(messages: Any, loc: tuple[str | int, ...] = ()) -> Iterator[dict[str,
         yield _item(loc, text, "missing" if text.startswith("Field required") else "value_error")
 
 
+def _exhausted(error: Exception) -> str | None:
+    """What the host has run out of, when the error says that; it is nobody's defect, and passes."""
+    if isinstance(error, MemoryError):
+        return "memory"
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return "threads"
+    return _EXHAUSTED.get(error.errno or 0) if isinstance(error, OSError) else None
+
+
 def _defect(error: Exception) -> Response:
+    if (what := _exhausted(error)) is not None:
+        log.error("%s %s failed: the host is out of %s", request.method, request.path, what, exc_info=error)
+        return _refused(errors.ServerUnhealthy(f"The host is out of {what}. Try again in a few seconds."))
     log.error("%s %s failed", request.method, request.path, exc_info=error)
     detail = "The server could not answer this request. Its log has the reason; please tell its operator the time."
     return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail)

@@ -29,7 +29,15 @@ _WAITING = {
     "slot": None,
     "lease_expires_at": None,
     "eta_seconds": 140.0,
-    "held_by": [{"slot": 1, "purpose": "nightly", "ci_job_url": _CI_JOB, "active_since": "2026-05-27T12:34:56+00:00"}],
+    "held_by": [
+        {
+            "slot": 1,
+            "token": "ci-core",
+            "purpose": "nightly",
+            "ci_job_url": None,
+            "active_since": "2026-05-27T12:34:56+00:00",
+        }
+    ],
     "waiting": 2,
 }
 _NO_LAB: dict[str, Any] = {
@@ -104,6 +112,12 @@ RESPONSES: Mapping[tuple[str, str, str], Examples] = {
     ("get", "/session/{session_id}", "200"): _one(active=_ACTIVE, waiting=_WAITING),
     ("post", "/session/{session_id}/extend", "200"): _one(active=_ACTIVE),
     ("get", "/active-session", "200"): _one(head={"session_id": _SESSION_ID, "status": "active", "position": 0}),
+    ("get", "/queue", "200"): _one(
+        two=[
+            {"position": 0, "status": "active", "token": "ci-core", "purpose": "nightly", "yours": False},
+            {"position": 1, "status": "waiting", "token": "ci-edge", "purpose": None, "yours": True},
+        ]
+    ),
     ("post", "/lab", "200"): _one(booted={"reused": False, "devices": _DEVICES}),
     ("post", "/lab", "202"): _one(starting=_STARTING),
     ("get", "/lab", "200"): _one(running=_RUNNING, starting=_STARTING, none=_NO_LAB),

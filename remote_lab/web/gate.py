@@ -1,4 +1,4 @@
-"""Who is calling: the session header, checked before anything else of a request, and the proof of life it is.
+"""For which session: the header that names it, checked before the rest of a request, and the proof of life it is.
 
 The order of answers is: header missing 422 (together with whatever else does not validate), session unknown 404,
 session waiting 423, and only then the route's own validation.
@@ -32,7 +32,10 @@ def manager() -> LabManager:
 
 
 def require_active_session() -> None:
-    """Before a request: refuse a session that may not use labs. A missing header is left to `caller()`, see above."""
+    """Before a request: refuse a session that may not use labs.
+
+    A missing header is left to `named_session()`, see above.
+    """
     session_id = request.headers.get(SESSION_HEADER)
     if session_id is None:
         g.session_header_missing = True
@@ -40,7 +43,7 @@ def require_active_session() -> None:
         logs.concerns(topology=manager().require_active(session_id))
 
 
-def caller() -> str:
+def named_session() -> str:
     """The session id of this request; SessionHeaderMissing."""
     session_id = request.headers.get(SESSION_HEADER)
     if session_id is None:
@@ -50,7 +53,7 @@ def caller() -> str:
 
 def refresh(response: Response) -> Response:
     """After a request: a call that succeeded and named a session proves that its owner is alive."""
-    session_id = request.headers.get(SESSION_HEADER) or (request.view_args or {}).get("session_id")
+    session_id = g.get("named_session")
     if session_id is not None and response.status_code < 400 and request.method != "OPTIONS":
         manager().touch(session_id)
     return response

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from flask import Response, jsonify, request
+from flask import Response, current_app, jsonify, request
 from werkzeug.datastructures import FileStorage
 
 from remote_lab import logs
+from remote_lab.callers import USE
 from remote_lab.core.following import LogFollower
 from remote_lab.core.views import Acquired, Devices, DeviceStates, LabView
 from remote_lab.core.workspace import UploadedFile
+from remote_lab.web.auth import caller, require
 from remote_lab.web.connection import EventStream, client_is_gone, prefers_async
-from remote_lab.web.gate import Answer, caller, manager, refresh, require_active_session, retry_after
+from remote_lab.web.gate import Answer, manager, named_session, refresh, require_active_session, retry_after
 from remote_lab.web.parsing import StrictBlueprint
 from remote_lab.web.schemas import (
     AcquireHeader,
@@ -29,6 +31,7 @@ from remote_lab.web.schemas import (
 
 blueprint = StrictBlueprint("lab", __name__, description="The lab of the active session")
 blueprint.before_request(require_active_session)
+blueprint.before_request(lambda: _admit_upload() if request.endpoint == f"{blueprint.name}.acquire" else None)
 blueprint.after_request(refresh)
 
 
@@ -41,17 +44,20 @@ def acquire(form: dict[str, Any], header: dict[str, str | None]) -> Acquired | R
     """Boot the uploaded topology, or share the lab that already runs it; answers when its devices are there."""
     logs.concerns(topology=form["topology"].filename)
     topology, extra_files = _uploaded(form["topology"]), [_uploaded(part) for part in form["extra_files"]]
+    manager().uploads.take_files(caller(), 1 + len(extra_files))
     desk = manager().desk
     if not prefers_async():
-        acquired = desk.acquire(caller(), topology, extra_files, form["reuse"], header["acquire_id"])
+        acquired = desk.acquire(named_session(), topology, extra_files, form["reuse"], header["acquire_id"], caller())
         # Whoever gave it a name comes back for it, or releases it by that name.
         if header["acquire_id"] is None and client_is_gone():
-            desk.release(caller())
+            desk.release(named_session())
         return acquired
-    at_once = desk.acquire_without_waiting(caller(), topology, extra_files, form["reuse"], header["acquire_id"])
+    at_once = desk.acquire_without_waiting(
+        named_session(), topology, extra_files, form["reuse"], header["acquire_id"], caller()
+    )
     if at_once is not None:
         return at_once
-    response = jsonify(LabStatus().dump(desk.lab(caller())))
+    response = jsonify(LabStatus().dump(desk.lab(named_session())))
     response.status_code = 202
     response.headers.update({"Preference-Applied": "respond-async", "Location": "/lab"})
     return response
@@ -63,7 +69,7 @@ def acquire(form: dict[str, Any], header: dict[str, str | None]) -> Acquired | R
 def status(query: dict[str, float]) -> Answer[LabView]:
     """The session's lab, also when it has none; with `wait`, held until its state or phase changes."""
     desk, wait = manager().desk, query["wait"]
-    view = desk.wait_for_lab(caller(), wait) if wait else desk.lab(caller())
+    view = desk.wait_for_lab(named_session(), wait) if wait else desk.lab(named_session())
     return view, 200, retry_after(view.retry_after_seconds)
 
 
@@ -74,9 +80,9 @@ def log(query: dict[str, bool]) -> Response:
     """The boot log; with `follow`, as server-sent events until the boot is over."""
     desk = manager().desk
     if not query["follow"]:
-        return Response(desk.boot_log(caller()).path.read_bytes(), mimetype="text/plain")
+        return Response(desk.boot_log(named_session()).path.read_bytes(), mimetype="text/plain")
     offset = request.headers.get("Last-Event-ID", "0")
-    events = EventStream(LogFollower(desk, caller(), int(offset) if offset.isdecimal() else 0))
+    events = EventStream(LogFollower(desk, named_session(), int(offset) if offset.isdecimal() else 0))
     return Response(
         events, mimetype="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
@@ -86,7 +92,7 @@ def log(query: dict[str, bool]) -> Response:
 @blueprint.response(200, Device(many=True))
 def devices() -> Devices:
     """The devices of the running lab."""
-    return manager().desk.devices(caller())
+    return manager().desk.devices(named_session())
 
 
 @blueprint.get("/lab/ssh-key")
@@ -94,7 +100,9 @@ def devices() -> Devices:
 @blueprint.response(200, content_type="text/plain")
 def ssh_key(_query: dict[str, Any]) -> Response:
     """The private key that logs in to every device of the running lab; made for this lab, and gone with it."""
-    return Response(manager().desk.login_key(caller()), mimetype="text/plain", headers={"Cache-Control": "no-store"})
+    return Response(
+        manager().desk.login_key(named_session()), mimetype="text/plain", headers={"Cache-Control": "no-store"}
+    )
 
 
 @blueprint.get("/lab/state")
@@ -102,7 +110,7 @@ def ssh_key(_query: dict[str, Any]) -> Response:
 @blueprint.response(200, LabState)
 def state(_query: dict[str, Any]) -> dict[str, DeviceStates]:
     """What the devices of the running lab say of themselves; configurations and show commands, in seconds."""
-    return {"devices": manager().desk.device_state(caller())}
+    return {"devices": manager().desk.device_state(named_session())}
 
 
 @blueprint.post("/lab/release")
@@ -111,9 +119,9 @@ def state(_query: dict[str, Any]) -> dict[str, DeviceStates]:
 def release(header: dict[str, str | None]) -> None:
     """Give one reference back; the lab keeps running, idle when it was the last."""
     if header["acquire_id"] is None:
-        manager().desk.release(caller())
+        manager().desk.release(named_session())
     else:
-        manager().desk.release_named(caller(), header["acquire_id"])
+        manager().desk.release_named(named_session(), header["acquire_id"])
 
 
 @blueprint.delete("/lab")
@@ -122,7 +130,14 @@ def release(header: dict[str, str | None]) -> None:
 @blueprint.alt_response(204, success=True, description="There was no lab")
 def destroy(query: dict[str, bool]) -> Response:
     """Take the lab down behind this call, also while it boots; without `force` only an unreferenced one."""
-    return Response(status=202 if manager().desk.destroy(caller(), query["force"]) else 204)
+    return Response(status=202 if manager().desk.destroy(named_session(), query["force"]) else 204)
+
+
+def _admit_upload() -> None:
+    """Before anything of an upload is read."""
+    request.max_content_length = current_app.config["MAX_UPLOAD_LENGTH"]
+    require(USE)
+    manager().uploads.take_bytes(caller(), request.content_length)
 
 
 def _uploaded(part: FileStorage) -> UploadedFile:

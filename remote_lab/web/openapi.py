@@ -31,6 +31,8 @@ Whoever names a session in a call that succeeds proves that its owner is alive. 
 trailing slash changes nothing. Booleans of forms and queries are true/1/yes/on/t/y and false/0/no/off/f/n in any case.
 """
 
+_DOOR: Kinds = (errors.TokenRequired, errors.TokenInvalid, errors.TooManyWrongTokens)
+"""Of every operation but those in `_EVERYBODYS`, where the server asks for tokens."""
 _ANY_SESSION: Kinds = (errors.SessionNotFound,)
 _ACTIVE_SESSION: Kinds = (errors.SessionNotFound, errors.SessionWaiting)
 _UPLOAD: Kinds = (
@@ -42,18 +44,21 @@ _UPLOAD: Kinds = (
     errors.UploadNameClash,
     errors.UploadTooManyFiles,
     errors.UploadTooLarge,
+    errors.StorageFull,
+    errors.TopologyNotAllowed,
 )
 _BOOT: Kinds = (errors.LabBusy, errors.LabBootFailed, errors.LabBootCancelled, errors.TooManyHeldRequests)
 
 ERRORS: Mapping[tuple[str, str], Kinds] = {
-    ("post", "/session"): (errors.QueueFull, errors.LeaseTooLong),
+    ("post", "/session"): (errors.RightMissing, errors.QueueFull, errors.LeaseTooLong, errors.LimitExceeded),
     ("get", "/session/{session_id}"): (*_ANY_SESSION, errors.TooManyHeldRequests),
     ("delete", "/session"): (),
     ("delete", "/session/{session_id}"): _ANY_SESSION,
     ("post", "/session/{session_id}/extend"): (*_ACTIVE_SESSION, errors.LeaseTooLong),
     ("post", "/session/heartbeat"): _ANY_SESSION,
     ("get", "/active-session"): (errors.NoActiveSession,),
-    ("post", "/lab"): (*_ACTIVE_SESSION, *_UPLOAD, *_BOOT),
+    ("get", "/queue"): (),
+    ("post", "/lab"): (*_ACTIVE_SESSION, *_UPLOAD, *_BOOT, errors.RightMissing, errors.LimitExceeded),
     ("get", "/lab"): (*_ACTIVE_SESSION, errors.TooManyHeldRequests),
     ("get", "/lab/log"): (*_ACTIVE_SESSION, errors.LabNotFound, errors.TooManyHeldRequests),
     ("get", "/lab/devices"): (*_ACTIVE_SESSION, errors.LabNotFound),
@@ -69,6 +74,8 @@ ERRORS: Mapping[tuple[str, str], Kinds] = {
 OPERATION_IDS: Mapping[tuple[str, str], str] = {("delete", "/session"): "delete_sessions_of_ci_job"}
 """Where method and path make no name of their own: `delete_session` is that of one session."""
 
+_EVERYBODYS = frozenset({("get", "/healthz")})
+_WITH_JSON = frozenset({("post", "/session"), ("post", "/session/{session_id}/extend")})
 _NEEDS_HEADER = frozenset({("post", "/session/heartbeat")})
 _VALIDATED = frozenset(
     {
@@ -78,6 +85,7 @@ _VALIDATED = frozenset(
         ("get", "/session/{session_id}"),
         ("post", "/session/{session_id}/extend"),
         ("post", "/session/heartbeat"),
+        ("get", "/queue"),
     }
 )
 HTTP_CODES: Mapping[str, HTTPStatus] = {
@@ -87,6 +95,7 @@ HTTP_CODES: Mapping[str, HTTPStatus] = {
         HTTPStatus.NOT_FOUND,
         HTTPStatus.METHOD_NOT_ALLOWED,
         HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         HTTPStatus.REQUEST_URI_TOO_LONG,
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -95,11 +104,24 @@ HTTP_CODES: Mapping[str, HTTPStatus] = {
     )
 }
 """What HTTP itself refuses, on any path."""
+_OF_ANY_REQUEST: Mapping[HTTPStatus, str] = {
+    HTTPStatus.BAD_REQUEST: "The request broke off, or is not HTTP.",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "Its first line is too long.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "Its headers are too large.",
+}
+"""What a request of any operation may meet before anybody looks at it."""
 VALIDATION_FAILED = "validation_failed"
 INTERNAL_ERROR = "internal_error"
 
 _RETRY_AFTER = {
     "Retry-After": {"description": "Seconds after which asking again makes sense.", "schema": {"type": "integer"}}
+}
+_ERROR_HEADERS: Mapping[HTTPStatus, Document] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: _RETRY_AFTER,
+    HTTPStatus.TOO_MANY_REQUESTS: _RETRY_AFTER,
+    HTTPStatus.UNAUTHORIZED: {
+        "WWW-Authenticate": {"description": "Bearer and Basic (RFC 7235).", "schema": {"type": "string"}}
+    },
 }
 _ASYNC = {
     "Location": {"description": "Where to ask how far it is: /lab.", "schema": {"type": "string"}},
@@ -128,8 +150,9 @@ PARAMETERS: Mapping[tuple[str, str], list[Document]] = {
             "in": "header",
             "name": "Last-Event-ID",
             "required": False,
-            "description": "With `follow`: go on behind this event, as browsers do when they reconnect.",
-            "schema": {"type": "string", "pattern": "^[0-9]+$"},
+            "description": "With `follow`: go on behind this event, as browsers do when they reconnect. What is no "
+            "number of an event counts as none.",
+            "schema": {"type": "string"},
         }
     ],
 }
@@ -159,12 +182,22 @@ def complete(document: Document) -> Document:
             }
         },
         "securitySchemes": {
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "A token of `remote-lab token create`, where the server asks for one.",
+            },
+            "token_as_password": {
+                "type": "http",
+                "scheme": "basic",
+                "description": "The same as a password; the user may be anything.",
+            },
             "session": {
                 "type": "apiKey",
                 "in": "header",
                 "name": SESSION_HEADER,
                 "description": "The `session_id` of `POST /session`.",
-            }
+            },
         },
     }
     document["info"]["description"] = ABOUT
@@ -192,13 +225,20 @@ def _complete_operation(method: str, path: str, operation: Document) -> None:
     if rest:
         operation["description"] = rest[:1].upper() + rest[1:]
     operation["operationId"] = _operation_id(method, path)
-    if path.startswith("/lab") or key in _NEEDS_HEADER:
-        operation["security"] = [{"session": []}]
+    operation["security"] = _security(key)
     if parameters := PARAMETERS.get(key):
         operation["parameters"] = [*operation.get("parameters", ()), *parameters]
     for content in operation.get("requestBody", {}).get("content", {}).values():
         content["examples"] = REQUESTS[key]
     operation["responses"] = _responses(key, operation["responses"])
+
+
+def _security(key: tuple[str, str]) -> list[Document]:
+    """A server that runs open asks for no token, so each of these is a choice."""
+    session: Document = {"session": []} if key[1].startswith("/lab") or key in _NEEDS_HEADER else {}
+    if key in _EVERYBODYS:
+        return []
+    return [{"token": [], **session}, {"token_as_password": [], **session}, session]
 
 
 def _operation_id(method: str, path: str) -> str:
@@ -215,17 +255,18 @@ def _responses(key: tuple[str, str], described: Document) -> Document:
         for content in answer.get("content", {}).values():
             content["examples"] = RESPONSES[(*key, status)]
     if key == ("get", "/lab/log"):
-        text = {"schema": {"type": "string"}}
+        # Tools disagree on what the schema of a stream is about, its text or each of its events.
+        schemas: Document = {"text/plain": {"type": "string"}, "text/event-stream": {}}
         responses["200"]["content"] = {
-            media_type: {**text, "examples": RESPONSES[(*key, media_type)]}
-            for media_type in ("text/plain", "text/event-stream")
+            media_type: {"schema": schema, "examples": RESPONSES[(*key, media_type)]}
+            for media_type, schema in schemas.items()
         }
     return responses | dict(_error_responses(key))
 
 
 def _error_responses(key: tuple[str, str]) -> Iterator[tuple[str, Document]]:
     by_status: dict[HTTPStatus, list[tuple[str, str]]] = {}
-    for kind in ERRORS[key]:
+    for kind in (*ERRORS[key], *(() if key in _EVERYBODYS else _DOOR)):
         status = status_of(kind)
         if status is None:
             raise ValueError(f"{kind.__name__} has no status, so {key} cannot have it")
@@ -233,10 +274,15 @@ def _error_responses(key: tuple[str, str]) -> Iterator[tuple[str, Document]]:
     if key in _VALIDATED or key[1].startswith("/lab"):
         item = (VALIDATION_FAILED, "A part of the request is missing or not what it should be.")
         by_status.setdefault(HTTPStatus.UNPROCESSABLE_ENTITY, []).insert(0, item)
-    if key == ("post", "/lab"):
-        broken_off = (transport_code(HTTPStatus.BAD_REQUEST.name), "The request broke off, or is not HTTP.")
-        by_status.setdefault(HTTPStatus.BAD_REQUEST, []).append(broken_off)
+    for status, meaning in _OF_ANY_REQUEST.items():
+        by_status.setdefault(status, []).append((transport_code(status.name), meaning))
+    if key in _WITH_JSON:
+        too_large = (transport_code(HTTPStatus.REQUEST_ENTITY_TOO_LARGE.name), "The body is larger than 64 KiB.")
+        by_status[HTTPStatus.REQUEST_ENTITY_TOO_LARGE] = [too_large]
+    if key == ("post", "/lab") or key in _WITH_JSON:
         by_status[HTTPStatus.REQUEST_TIMEOUT] = [("request_timeout", "The request came too slowly.")]
+    unavailable = (errors.DatabaseUnavailable.code, str(errors.DatabaseUnavailable.__doc__).splitlines()[0])
+    by_status.setdefault(HTTPStatus.SERVICE_UNAVAILABLE, []).append(unavailable)
     by_status.setdefault(HTTPStatus.INTERNAL_SERVER_ERROR, []).append((INTERNAL_ERROR, "A defect of the server."))
     for status, found in sorted(by_status.items()):
         yield str(status.value), _error_response(status, found)
@@ -246,7 +292,7 @@ def _error_response(status: HTTPStatus, found: Iterable[tuple[str, str]]) -> Doc
     found = list(found)
     return {
         "description": "\n".join(f"- `{code}`: {meaning}" for code, meaning in found),
-        "headers": _request_id() | (_RETRY_AFTER if status == HTTPStatus.SERVICE_UNAVAILABLE else {}),
+        "headers": {**_request_id(), **_ERROR_HEADERS.get(status, {})},
         "content": {
             "application/json": {
                 "schema": {"$ref": "#/components/schemas/Error"},
@@ -263,6 +309,9 @@ def _error_example(code: str, meaning: str) -> Document:
     if code == errors.LabBootFailed.code:
         more = {"phase": "create", "log_tail": "[TYPE] Unknown device type 'csr'\\nFatal error in netlab"}
         return {"detail": "The lab did not boot (create): netlab ended with status 1.", "code": code, **more}
+    if code == errors.TopologyNotAllowed.code:
+        finding: dict[str, int | str] = {"line": 3, "column": 1, "what": "plugin is not allowed: plugins are programs"}
+        return {"detail": errors.TopologyNotAllowed("lab.yml", [finding]).detail, "code": code, "findings": [finding]}
     return {"detail": meaning, "code": code}
 
 
@@ -309,6 +358,19 @@ def _error() -> Document:
             "code": {"type": "string", "enum": codes(), "description": "Stable: never renamed, never reused."},
             "phase": {"type": "string", "description": "Of `lab_boot_failed`: the step that failed."},
             "log_tail": {"type": "string", "description": "Of `lab_boot_failed`: the last lines of the boot log."},
+            "findings": {
+                "type": "array",
+                "description": "Of `topology_not_allowed`: what may not be in it, and where; lines and columns from 1.",
+                "items": {
+                    "type": "object",
+                    "required": ["line", "column", "what"],
+                    "properties": {
+                        "line": {"type": "integer"},
+                        "column": {"type": "integer"},
+                        "what": {"type": "string"},
+                    },
+                },
+            },
             "reason": {"type": ["string", "null"], "description": "Of `session_not_found`: why the session ended."},
             "ended_at": {"type": "string", "format": "date-time", "description": "Of `session_not_found`: when."},
         },

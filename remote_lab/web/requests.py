@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import flask
 from flask import Flask
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
 from remote_lab import logs
@@ -32,7 +33,7 @@ MAX_DETAIL = 300
 
 ASKED_AGAIN = frozenset({"session_waiting", "lab_busy", "no_active_session"})
 """The codes of refusals that clients get while they wait; nobody wants to read each."""
-LOGGED_ELSEWHERE = frozenset({"internal_error"})
+LOGGED_ELSEWHERE = frozenset({"internal_error", "token_invalid", "too_many_wrong_tokens"})
 TRY_LATER = frozenset({"server_busy", "queue_full"})
 LOGGED_BY_JOB = frozenset({"lab_boot_failed", "lab_boot_cancelled"})
 
@@ -40,9 +41,16 @@ _REFUSAL = "remote_lab.refusal"
 
 
 class Request(flask.Request):
-    """A request whose form is an error when it cannot be read, instead of empty."""
+    """A request whose body is an error when it cannot be read or is too large, instead of empty or cut off."""
 
     form_data_parser_class = partial(FormDataParser, silent=False)  # type: ignore[assignment]  # called, that is all
+
+    def get_data(self, *arguments: Any, **named: Any) -> Any:
+        data = super().get_data(*arguments, **named)
+        # werkzeug 3 cuts a body off here that did not say how long it is.
+        if self.content_length is None and self.max_content_length and len(data) >= self.max_content_length:
+            raise RequestEntityTooLarge
+        return data
 
 
 def register(app: Flask) -> None:

@@ -10,11 +10,12 @@ from marshmallow import Schema, ValidationError, fields, post_load
 from marshmallow.validate import Length, OneOf
 from werkzeug.datastructures import FileStorage
 
+from remote_lab.core.manager import OWNER_REASON
+
 TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 MAX_WAIT_SECONDS = 60.0
 FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
 ACQUIRE_HEADER = "X-Acquire-ID"
-OWNER_REASON = "its owner ended it"
 
 
 class Flag(fields.Boolean):
@@ -42,6 +43,9 @@ class File(fields.Field[FileStorage]):
 class Seconds(fields.Float):
     """A number of seconds, 0 or more."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"minimum": 0}, **kwargs)
+
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> float:
         try:
             seconds = math.nan if isinstance(value, bool) else float(value)
@@ -66,9 +70,10 @@ class SessionCreated(Schema):
 
 
 class Holder(Schema):
-    """An active session as others see it: what its owner said of it."""
+    """An active session as others see it: whose it is, and what its owner said of it."""
 
     slot = fields.Integer(required=True)
+    token = fields.String(required=True, allow_none=True)
     purpose = fields.String(required=True, allow_none=True)
     ci_job_url = fields.String(required=True, allow_none=True)
     active_since = fields.AwareDateTime(required=True, allow_none=True)
@@ -84,6 +89,16 @@ class SessionStatus(Schema):
     eta_seconds = fields.Float(required=True, allow_none=True)
     held_by = fields.List(fields.Nested(Holder), required=True)
     waiting = fields.Integer(required=True)
+
+
+class QueuePlace(Schema):
+    """A place in the queue as everybody sees it; `token` is the name of the one that it belongs to."""
+
+    position = fields.Integer(required=True)
+    status = fields.String(required=True, validate=OneOf(["waiting", "active"]))
+    token = fields.String(required=True, allow_none=True)
+    purpose = fields.String(required=True, allow_none=True)
+    yours = fields.Boolean(required=True)
 
 
 class ActiveSession(Schema):

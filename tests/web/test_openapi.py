@@ -68,8 +68,17 @@ def test_every_route_is_in_the_document(document: dict[str, Any]) -> None:
 def test_calls_for_an_active_session_say_so(document: dict[str, Any]) -> None:
     """In the way that tools understand: as the key in a header."""
     assert document["components"]["securitySchemes"]["session"]["name"] == "X-Session-ID"
-    needing = {key for key, operation in operations(document).items() if operation.get("security")}
+    found = operations(document)
+    needing = {key for key, operation in found.items() if any("session" in choice for choice in operation["security"])}
     assert needing == {key for key in ERRORS if key[1].startswith("/lab") or key[1] == "/session/heartbeat"}
+
+
+def test_calls_say_how_a_token_is_given(document: dict[str, Any]) -> None:
+    """As Bearer or as a password, on every call but the one for monitoring, and none where the server runs open."""
+    for key, operation in operations(document).items():
+        named = [{name for name in choice if name != "session"} for choice in operation["security"]]
+        assert named == ([] if key == ("get", "/healthz") else [{"token"}, {"token_as_password"}, set()]), key
+        assert {"401", "429"} <= set(operation["responses"]) or key == ("get", "/healthz")
 
 
 def test_every_json_has_an_example_that_fits(document: dict[str, Any], contract: Contract) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import requests
 from jsonschema import Draft202012Validator
 
-NO_OPERATION = frozenset({404, 405})
+NO_OPERATION = frozenset({401, 404, 405, 429})
 """What a call of something that is not in the document may be answered with."""
 UNDOCUMENTED = frozenset({"/openapi.json", "/docs"})
 """What shows the document is not in it; neither are the files of /docs/."""

@@ -1,0 +1,110 @@
+"""Who may call: the door of the server. Tokens are recognised here, wrong ones slowed down, uses remembered.
+
+A good token is let in whatever came before it from the same address: many clients may share one, and nobody guesses
+256 bits, so slowing down keeps the log and the server from being flooded, not the tokens from being found.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NoReturn
+
+from remote_lab.callers import ADMIN, Caller
+from remote_lab.config import AUTO, TOKEN, Config
+from remote_lab.core import tokens
+from remote_lab.core.db import Database
+from remote_lab.core.throttle import Tally
+from remote_lab.errors import TokenInvalid, TooManyWrongTokens
+
+log = logging.getLogger(__name__)
+
+WRONG_SECONDS = 60.0
+WRONG_PER_ADDRESS = 10
+WRONG_IN_ALL = 300
+ADDRESSES_REMEMBERED = 4096
+USE_WRITTEN_SECONDS = 60.0
+SHOWN_OF_DIGEST = 8
+OPERATOR = Caller("operator", None, frozenset({ADMIN}))
+"""Commands on this host, which prove that they may read the state folder."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a server lets people in."""
+
+    by_token: bool = False
+    """Otherwise everybody may do everything."""
+    operator_digest: str | None = field(default=None, repr=False)
+    """Of the token that commands on this host use."""
+
+
+def asks_for_tokens(config: Config, is_loopback: bool, has_tokens: bool) -> bool:
+    """Whether a server with these settings asks for tokens.
+
+    REMOTE_LAB_AUTH=auto: on any address but loopback, and there as well once a token was made, even if that is revoked
+    or has expired: a server must not open by itself because time passes.
+    """
+    return config.auth == TOKEN or (config.auth == AUTO and (has_tokens or not is_loopback))
+
+
+class Access:
+    """The door of one server; safe to use from many threads."""
+
+    def __init__(self, database: Database, entry: Entry | None = None) -> None:
+        self.entry = entry or Entry()
+        self._database = database
+        self._wrong = Tally(WRONG_PER_ADDRESS, WRONG_SECONDS, ADDRESSES_REMEMBERED)
+        self._wrong_in_all = Tally(WRONG_IN_ALL, WRONG_SECONDS, 1)
+        self._announced = Tally(1, WRONG_SECONDS, ADDRESSES_REMEMBERED)
+        self._lock = threading.Lock()
+        self._uses: dict[int, datetime] = {}
+        self._written: dict[int, float] = {}
+
+    def recognise(self, token: str, address: str) -> Caller:
+        """Who calls with this token from this address; TokenInvalid, TooManyWrongTokens."""
+        sha256 = tokens.digest(token)
+        if hmac.compare_digest(sha256, self.entry.operator_digest or ""):
+            return OPERATOR
+        now = datetime.now(UTC)
+        with self._database.read() as transaction:
+            found = tokens.find(transaction, sha256)
+            if found is None:
+                self._refuse(sha256, "The token is not valid.", address)
+            if (why := tokens.why_unusable(found, now)) is not None:
+                self._refuse(sha256, why, address)
+            token_id, caller = found.id, tokens.caller_of(found)
+        with self._lock:
+            self._uses[token_id] = now
+        return caller
+
+    def write_uses(self, at_once: bool = False) -> None:
+        """Put on record when tokens were used last, of each at most once a minute unless `at_once`."""
+        now = time.monotonic()
+        with self._lock:
+            due = {
+                token_id: moment
+                for token_id, moment in self._uses.items()
+                if at_once or now - self._written.get(token_id, -USE_WRITTEN_SECONDS) >= USE_WRITTEN_SECONDS
+            }
+        if not due:
+            return
+        with self._database.write() as transaction:
+            tokens.note_uses(transaction, due)
+        with self._lock:
+            self._written |= dict.fromkeys(due, now)
+            self._uses = {one: moment for one, moment in self._uses.items() if due.get(one) != moment}
+
+    def _refuse(self, sha256: str, why: str, address: str) -> NoReturn:
+        fingerprint = sha256[:SHOWN_OF_DIGEST]
+        wait_seconds = max(self._wrong.count(address), self._wrong_in_all.count(None))
+        if not wait_seconds:
+            log.warning("Wrong token from %s (its SHA-256 begins with %s): %s", address, fingerprint, why)
+            raise TokenInvalid(why)
+        if self._announced.count(address) == 0:
+            log.warning("Too many wrong tokens from %s, or in all: answered 429, for %d s", address, wait_seconds)
+        raise TooManyWrongTokens(wait_seconds)
