@@ -10,14 +10,17 @@ from remote_lab.cli.config import config
 from remote_lab.cli.db import db
 from remote_lab.cli.doctor import doctor
 from remote_lab.cli.group import commands
+from remote_lab.cli.history import history
 from remote_lab.cli.image import image
 from remote_lab.cli.lab import lab
 from remote_lab.cli.serve import serve
 from remote_lab.cli.session import session
 from remote_lab.cli.status import status
+from remote_lab.cli.stopped import stopped
+from remote_lab.cli.token import token
 from remote_lab.cli.topology import topology
 
 __all__ = ["commands"]
 
-for command in (serve, status, session, lab, topology, doctor, config, db, image):
+for command in (serve, status, token, session, history, lab, topology, doctor, config, db, image, stopped):
     commands.add_command(command)

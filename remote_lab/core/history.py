@@ -1,0 +1,162 @@
+"""Who had which lab when, and how it ended: written beside what it records, in the same transaction.
+
+An entry is a session without a lab, or one lab that a session had, and is completed as things happen. Each function
+but `entries` is called by the one that changes the queue (`sessions.py`), a lab (`labs.py`) or begins its end
+(`boots.py`), so nothing happens unrecorded and nothing is recorded that did not happen. Decisions are not made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.orm import Session as Transaction
+
+from remote_lab.core.models import HistoryEntry, Lab, Session, Token
+from remote_lab.states import LabState
+from remote_lab.urls import without_secrets
+
+PRUNED_AT_ONCE = 500
+"""The most entries that one transaction removes: nobody waits for more."""
+
+SHOWN_OF_ID = 8
+SHORTEST_IDENTITY = 8
+_OF_SESSION = ("ticket", "session", "token", "purpose", "ci_job_id", "ci_job_url", "opened_at", "activated_at", "slot")
+
+
+def opened(transaction: Transaction, session: Session) -> None:
+    """A session has entered the queue."""
+    token = None if session.token_id is None else transaction.get(Token, session.token_id)
+    transaction.add(
+        HistoryEntry(
+            ticket=session.ticket,
+            session=session.id[:SHOWN_OF_ID],
+            token=None if token is None else token.name,
+            purpose=session.purpose,
+            ci_job_id=session.ci_job_id,
+            ci_job_url=session.ci_job_url and without_secrets(session.ci_job_url),
+            opened_at=session.created_at,
+        )
+    )
+    transaction.flush()
+
+
+def activated(transaction: Transaction, session: Session) -> None:
+    """A session has got its slot."""
+    mine = update(HistoryEntry).where(HistoryEntry.ticket == session.ticket)
+    transaction.execute(mine.values(slot=session.slot, activated_at=session.activated_at))
+
+
+def acquired(transaction: Transaction, session: Session, lab: Lab, now: datetime) -> None:
+    """A session has taken a reference to a lab; only the first that it has to this one is an entry."""
+    last = select(HistoryEntry).where(HistoryEntry.ticket == session.ticket).order_by(HistoryEntry.id.desc()).limit(1)
+    entry = transaction.scalar(last.execution_options(populate_existing=True))
+    if entry is None or entry.lab_id == lab.id:
+        return
+    if entry.lab_id is not None:
+        entry = HistoryEntry(**{name: getattr(entry, name) for name in _OF_SESSION})
+        transaction.add(entry)
+    is_up = lab.state == LabState.RUNNING
+    entry.lab_id, entry.topology, entry.identity = lab.id, lab.topology, lab.identity
+    entry.reused, entry.acquired_at, entry.running_at = is_up, now, now if is_up else None
+    transaction.flush()
+    others = update(HistoryEntry).where(HistoryEntry.lab_id == lab.id, HistoryEntry.id != entry.id)
+    transaction.execute(
+        others.where(HistoryEntry.lab_ended_at.is_(None)).values(
+            lab_ended_at=HistoryEntry.ended_at, lab_end="it stayed up for the next session"
+        )
+    )
+
+
+def stopping(transaction: Transaction, lab: Lab, reason: str) -> None:
+    """A lab is about to be taken down; the first reason is the one that counts."""
+    its = update(HistoryEntry).where(HistoryEntry.lab_id == lab.id, HistoryEntry.lab_end.is_(None))
+    transaction.execute(its.values(lab_end=lab.failure or reason))
+
+
+def moved(transaction: Transaction, lab_id: str, after: LabState, values: Mapping[str, Any]) -> None:
+    """A lab has changed its state, and these columns with it."""
+    its = update(HistoryEntry).where(HistoryEntry.lab_id == lab_id, HistoryEntry.lab_ended_at.is_(None))
+    match after:
+        case LabState.RUNNING:
+            transaction.execute(its.values(running_at=values.get("running_at")))
+        case LabState.STOPPED | LabState.FAILED:
+            phase = values.get("phase")
+            said = f"its boot failed in {phase}" if phase else values.get("failure")
+            transaction.execute(its.where(HistoryEntry.lab_end.is_(None)).values(lab_end=said))
+            transaction.execute(its.values(lab_ended_at=values.get("ended_at"), boot_failed_in=phase))
+
+
+def ended(transaction: Transaction, session: Session) -> None:
+    """A session has ended."""
+    mine = update(HistoryEntry).where(HistoryEntry.ticket == session.ticket)
+    transaction.execute(mine.values(ended_at=session.ended_at, end_reason=session.end_reason))
+
+
+def prune(transaction: Transaction, ended_before: datetime) -> None:
+    """Forget the entries of sessions that ended before a moment, the first of them first, some at a time."""
+    is_down = or_(HistoryEntry.lab_id.is_(None), HistoryEntry.lab_ended_at.is_not(None))
+    old = select(HistoryEntry.id).where(HistoryEntry.ended_at < ended_before, is_down)
+    first = old.order_by(HistoryEntry.ended_at).limit(PRUNED_AT_ONCE)
+    transaction.execute(delete(HistoryEntry).where(HistoryEntry.id.in_(first.scalar_subquery())))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One lab that one session had, or a session without one; the fields are those of `HistoryEntry`."""
+
+    ticket: int
+    session: str
+    token: str | None
+    purpose: str | None
+    ci_job_id: str | None
+    ci_job_url: str | None
+    opened_at: datetime
+    activated_at: datetime | None
+    slot: int | None
+    lab_id: str | None
+    topology: str | None
+    identity: str | None
+    reused: bool | None
+    acquired_at: datetime | None
+    running_at: datetime | None
+    lab_ended_at: datetime | None
+    lab_end: str | None
+    boot_failed_in: str | None
+    ended_at: datetime | None
+    end_reason: str | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look for; None: whatever it is."""
+
+    since: datetime | None = None
+    """Entries of sessions that had not ended at this moment."""
+    token: str | None = None
+    ci_job: str | None = None
+    """The id or the URL of a CI job."""
+    topology: str | None = None
+    """The name of a topology, or 8 or more characters of the beginning of an identity."""
+
+
+def entries(transaction: Transaction, wanted: Wanted, limit: int) -> list[Entry]:
+    """What is on record, the last first, at most so many."""
+    chosen = select(HistoryEntry).order_by(HistoryEntry.id.desc()).limit(limit)
+    if wanted.since is not None:
+        chosen = chosen.where(or_(HistoryEntry.ended_at.is_(None), HistoryEntry.ended_at >= wanted.since))
+    if wanted.token is not None:
+        chosen = chosen.where(HistoryEntry.token == wanted.token)
+    if wanted.ci_job is not None:
+        page = without_secrets(wanted.ci_job)
+        chosen = chosen.where(or_(HistoryEntry.ci_job_id == wanted.ci_job, HistoryEntry.ci_job_url == page))
+    if wanted.topology is not None:
+        named = HistoryEntry.topology == wanted.topology
+        if len(wanted.topology) >= SHORTEST_IDENTITY:
+            named = or_(named, HistoryEntry.identity.startswith(wanted.topology.lower(), autoescape=True))
+        chosen = chosen.where(named)
+    names = [item.name for item in fields(Entry)]
+    return [Entry(**{name: getattr(one, name) for name in names}) for one in transaction.scalars(chosen)]
