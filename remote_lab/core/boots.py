@@ -11,21 +11,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab import logs
-from remote_lab.core import labs
+from remote_lab.core import history, labs
 from remote_lab.core.db import Database, after_commit, on_failure
 from remote_lab.core.models import Lab
 from remote_lab.core.workspace import Workspaces
-from remote_lab.errors import LabBootCancelled, LabBootFailed, LabTeardownFailed
+from remote_lab.errors import DatabaseUnavailable, LabBootCancelled, LabBootFailed, LabTeardownFailed, ServerUnhealthy
+from remote_lab.netlab.allowlist import Finding
 from remote_lab.netlab.runner import Device, DeviceState, LabPlace
 from remote_lab.states import LabState
 
 log = logging.getLogger(__name__)
+
+RECORD_AGAIN_SECONDS = 2.0
+NO_THREAD = "The host lets this server start no more threads: nothing was done. Try again in a few seconds."
 
 
 class LabRunner(Protocol):
@@ -33,6 +37,7 @@ class LabRunner(Protocol):
 
     @property
     def provider(self) -> str: ...
+    def admit(self, directory: Path, topology: str) -> list[Finding]: ...
     def boot(
         self,
         place: LabPlace,
@@ -44,6 +49,7 @@ class LabRunner(Protocol):
     def stop(self, place: LabPlace) -> None: ...
     def probe(self, place: LabPlace) -> str | None: ...
     def vanished(self, place: LabPlace) -> str | None: ...
+    def dead_devices(self, place: LabPlace, names: Collection[str]) -> list[str]: ...
     def status(self, place: LabPlace) -> str: ...
     def login_key(self, place: LabPlace) -> str | None: ...
     def collect(self, place: LabPlace, devices: Sequence[Device]) -> list[DeviceState]: ...
@@ -67,10 +73,18 @@ class Job:
         self.done = threading.Event()
         self.devices: list[dict[str, Any]] | None = None
         self.failure: LabBootFailed | None = None
+        self.could_not_begin = False
+        """There was no thread for it; nothing was done."""
+
+    def check(self) -> None:
+        """Raise ServerUnhealthy when it could not begin."""
+        if self.could_not_begin:
+            raise ServerUnhealthy(NO_THREAD)
 
     def result(self) -> list[dict[str, Any]]:
         """Wait for a boot and return its devices; LabBootFailed or LabBootCancelled when it brought none."""
         self.done.wait()
+        self.check()
         if self.devices is not None:
             return self.devices
         if self.failure is not None:
@@ -140,11 +154,12 @@ class Boots:
         """
         labs.move(transaction, lab.id, (LabState.STARTING, LabState.RUNNING), LabState.STOPPING)
         transaction.refresh(lab)
+        history.stopping(transaction, lab, reason)
         job = self.find(lab.id)
         if job is None:
-            job = self._claim(transaction, lab, self._run_teardown)
-            job.log.info("Taking the lab down: %s", reason)
-            return job
+            about = {"session_id": lab.session_id, "topology": lab.topology}
+            after_commit(transaction, lambda: log.info("Taking the lab down: %s", reason, extra=about))
+            return self._claim(transaction, lab, self._run_teardown)
         after_commit(transaction, lambda: job.end(reason))
         return job
 
@@ -175,15 +190,37 @@ class Boots:
             run(job)
 
         thread = threading.Thread(target=begin, name=f"{run.__name__}-{lab.id}", daemon=True)
-        after_commit(transaction, lambda: self._begin(thread))
+        after_commit(transaction, lambda: self._begin(job, thread, is_boot=run == self._run_boot))
         on_failure(transaction, lambda: self._forget(lab.id))
         return job
 
-    def _begin(self, thread: threading.Thread) -> None:
+    def _begin(self, job: Job, thread: threading.Thread, *, is_boot: bool) -> None:
+        try:
+            with self._lock:
+                self._threads = [one for one in self._threads if one.is_alive()]
+                thread.start()
+                self._threads.append(thread)
+        except (RuntimeError, MemoryError) as error:
+            self._give_up(job, error, is_boot=is_boot)
+
+    def _give_up(self, job: Job, why: Exception, *, is_boot: bool) -> None:
+        """There is no thread: a boot has failed, with nothing to clean up; a teardown is left to the reaper."""
+        what = "boot" if is_boot else "teardown"
+        job.log.error("No thread for the %s of lab %s: %s. See the limits of the host", what, job.place.lab_id, why)
+        job.could_not_begin = True
+        try:
+            if is_boot:
+                failure = LabBootFailed("server", "the host let this server start no more threads")
+                self._record_gone(job.place, str(failure), failure)
+        except Exception:
+            job.log.exception("That the lab did not boot could not be recorded; the reaper tries again")
+        finally:
+            self._forget(job.place.lab_id)
+            job.done.set()
+
+    def _remember(self, job: Job) -> None:
         with self._lock:
-            self._threads = [one for one in self._threads if one.is_alive()]
-            self._threads.append(thread)
-            thread.start()
+            self._jobs[job.place.lab_id] = job
 
     def _forget(self, lab_id: str) -> None:
         with self._lock:
@@ -211,7 +248,7 @@ class Boots:
                 failure = f"{type(error).__name__}, see the server's log"
                 job.failure = LabBootFailed("server", failure)
                 self._stop(job)
-            if devices is not None and self._record_running(place, devices):
+            if devices is not None and self._record_running(job, devices):
                 job.devices = devices
                 job.log.info("The lab is up after %.1f s", time.monotonic() - started)
                 return
@@ -247,18 +284,37 @@ class Boots:
             return f"{type(error).__name__} in its teardown, see the server's log"
         return None
 
-    def _record_running(self, place: LabPlace, devices: list[dict[str, Any]]) -> bool:
-        running = {"devices": devices, "running_at": datetime.now(UTC)}
+    def _record_running(self, job: Job, devices: list[dict[str, Any]]) -> bool:
+        """Put on record that a lab is up; False when it is not wanted any more.
+
+        While the database takes nothing (its disk is full) the lab waits for it, until somebody ends the boot.
+        """
+        while True:
+            try:
+                return self._try_to_record_running(job, devices)
+            except DatabaseUnavailable as fault:
+                job.log.error("The lab is up, and that cannot be put on record yet: %s", fault)
+                if job.cancel.wait(RECORD_AGAIN_SECONDS):
+                    raise
+
+    def _try_to_record_running(self, job: Job, devices: list[dict[str, Any]]) -> bool:
+        lab_id = job.place.lab_id
+        running = {"devices": devices, "running_at": self._database.clock.now()}
         with self._database.write() as transaction:
-            moved = labs.move(transaction, place.lab_id, LabState.STARTING, LabState.RUNNING, **running)
+            moved = labs.move(transaction, lab_id, LabState.STARTING, LabState.RUNNING, **running)
             if moved:
-                self._forget(place.lab_id)
+                self._forget(lab_id)
+                on_failure(transaction, lambda: self._remember(job))
             return moved
 
     def _record_gone(self, place: LabPlace, failure: str | None, boot_failure: LabBootFailed | None) -> None:
         """A lab that somebody is taking down has stopped; one that nobody is has failed on its own."""
-        self._workspaces.discard(place.lab_id, keep_log=boot_failure is not None)
-        ended: dict[str, Any] = {"ended_at": datetime.now(UTC), "devices": None}
+        try:
+            self._workspaces.discard(place.lab_id, keep_log=boot_failure is not None)
+        except OSError as error:
+            # A folder holds no slot: the reaper sweeps it.
+            log.error("The folder of lab %s cannot be removed now: %s", place.lab_id, error)
+        ended: dict[str, Any] = {"ended_at": self._database.clock.now(), "devices": None}
         if failure is not None:
             ended["failure"] = failure
         if boot_failure is not None:

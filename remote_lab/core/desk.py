@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 
 from sqlalchemy.orm import Session as Transaction
 
+from remote_lab.callers import OPEN, Caller
 from remote_lab.config import Config
-from remote_lab.core import estimates, labs, sessions
+from remote_lab.core import estimates, labs, limits, sessions
 from remote_lab.core.acquires import PendingAcquires
-from remote_lab.core.boots import Boots, Job, LabRunner
+from remote_lab.core.boots import NO_THREAD, Boots, Job, LabRunner
 from remote_lab.core.db import Database, after_commit
 from remote_lab.core.labs import Decision
 from remote_lab.core.liveness import Liveness
@@ -27,8 +28,10 @@ from remote_lab.errors import (
     LabInUse,
     LabNotFound,
     RemoteLabError,
+    ServerUnhealthy,
     SshKeyNotFound,
     TooManyHeldRequests,
+    TopologyNotAllowed,
 )
 from remote_lab.netlab.runner import Device, read_log_tail
 from remote_lab.states import LabState
@@ -82,16 +85,19 @@ class LabDesk:
         extra_files: list[UploadedFile],
         reuse: bool,
         acquire_id: str | None = None,
+        caller: Caller = OPEN,
     ) -> Acquired:
         """Give the session the uploaded lab: share the running one, join its boot, or boot it, by the acquire table.
 
         `acquire_id` is the user's name for it: by the same name it is the same reference, however often it is asked.
+        Where no sandbox holds labs, callers who are not trusted upload plain data only.
         Returns when the devices are there. Raises an UploadError, LabBusy, LabBootFailed, LabBootCancelled,
         TooManyHeldRequests, and SessionNotFound when the session ends meanwhile.
         """
         with self.acquires.place():
             upload = self.workspaces.store(topology, extra_files)
             try:
+                self._check_allowed(upload, caller)
                 while not isinstance(step := self._step(session_id, upload, reuse, acquire_id), Settled):
                     step.done.wait()
             finally:
@@ -105,6 +111,7 @@ class LabDesk:
         extra_files: list[UploadedFile],
         reuse: bool,
         acquire_id: str | None = None,
+        caller: Caller = OPEN,
     ) -> Acquired | None:
         """The same, but returns None as soon as the lab is on its way; `lab()` shows how far it is.
 
@@ -113,6 +120,7 @@ class LabDesk:
         upload = self.workspaces.store(topology, extra_files)
         step: Settled | Job | None = None
         try:
+            self._check_allowed(upload, caller)
             step = self._step(session_id, upload, reuse, acquire_id)
         finally:
             if not isinstance(step, Job):
@@ -121,7 +129,12 @@ class LabDesk:
             return Acquired(step.reused, step.devices) if step.job is None else None
         self._pending.begin(session_id, acquire_id)
         waiting = threading.Thread(target=self._go_on, args=(step, session_id, upload, reuse, acquire_id), daemon=True)
-        waiting.start()
+        try:
+            waiting.start()
+        except (RuntimeError, MemoryError) as error:
+            self._pending.end(session_id, acquire_id)
+            self.workspaces.release(upload)
+            raise ServerUnhealthy(NO_THREAD) from error
         return None
 
     def _go_on(self, job: Job, session_id: str, upload: Upload, reuse: bool, acquire_id: str | None) -> None:
@@ -137,17 +150,38 @@ class LabDesk:
             self._pending.end(session_id, acquire_id)
             self.workspaces.release(upload)
 
+    def _check_allowed(self, upload: Upload, caller: Caller) -> None:
+        """Raise TopologyNotAllowed for what may not run here, unless its sender is trusted."""
+        if caller.is_trusted or self.config.trust_uploads:
+            return
+        findings = self.runner.admit(self.workspaces.directory(upload.lab_id), upload.topology)
+        if findings:
+            raise TopologyNotAllowed(upload.topology, [asdict(one) for one in findings])
+
     def _step(self, session_id: str, upload: Upload, reuse: bool, acquire_id: str | None) -> Settled | Job:
         """Decide once; returns the lab that was settled on, or a job to wait for before deciding again."""
         decision, lab, job = self._decide(session_id, upload, reuse, acquire_id)
         if decision is Decision.ATTACH:
-            if why := self.runner.vanished(self.boots.place(lab)):
+            if why := self.runner.vanished(self.boots.place(lab)) or self._loss_nobody_knows(lab):
                 return self.take_down_dead(lab.id, why) or self._step(session_id, upload, reuse, acquire_id)
             self.used.touch(lab.id)
             return Settled(reused=True, job=None, devices=lab.devices or [])
         if job is None:
-            raise AssertionError(f"{decision.name} has no job")
+            raise ServerUnhealthy("The boot of this lab was lost; it is being cleaned up. Try again in a few seconds.")
+        job.check()
         return job if decision in (Decision.WAIT, Decision.REPLACE) else Settled(decision is Decision.JOIN, job, [])
+
+    def _loss_nobody_knows(self, lab: Lab) -> str | None:
+        """The devices that died in a lab that nobody but the asker uses; who used it before may go on with the rest."""
+        with self.database.read() as transaction:
+            if labs.ref_count(transaction, lab) > 1:
+                return None
+        return self.device_loss(lab)
+
+    def device_loss(self, lab: Lab) -> str | None:
+        """Which devices of a running lab died, as a clause; None when none did."""
+        dead = self.runner.dead_devices(self.boots.place(lab), [device["name"] for device in lab.devices or []])
+        return f"not running: {', '.join(dead)}" if dead else None
 
     def running_labs(self) -> list[str]:
         """The topologies of all labs that are up."""
@@ -178,7 +212,7 @@ class LabDesk:
             failure=lab.failure,
             log_tail=None if state == LabState.STOPPING else read_log_tail(self.workspaces.log(lab.id)),
             eta_seconds=eta_seconds,
-            seconds=_seconds_since(lab.created_at) if state == LabState.STARTING else None,
+            seconds=self._seconds_since(lab.created_at) if state == LabState.STARTING else None,
             ready=list(job.ready) if job is not None and state == LabState.STARTING else [],
         )
 
@@ -226,7 +260,7 @@ class LabDesk:
         usual = estimates.boot_seconds(transaction, lab.identity)
         if usual is None:
             return None
-        return max(0.0, usual - _seconds_since(lab.created_at))
+        return max(0.0, usual - self._seconds_since(lab.created_at))
 
     def _netlab_status(self, lab: Lab) -> str:
         now = time.monotonic()
@@ -308,13 +342,14 @@ class LabDesk:
         self, session_id: str, upload: Upload, reuse: bool, acquire_id: str | None
     ) -> tuple[Decision, Lab, Job | None]:
         """Decide and act in one transaction; returns the lab it is about and the job to wait for."""
-        now = datetime.now(UTC)
+        now = self.database.clock.now()
         with self.database.write() as transaction:
             session = sessions.get_active(transaction, session_id)
             if self._pending.is_given_up(session_id, acquire_id):
                 raise LabBootCancelled("whoever asked for it gave it up")
             lab = labs.in_slot(transaction, session.slot or 0)
             if lab is None:
+                limits.check_boots(transaction, session, self.config, now)
                 lab = labs.claim(transaction, upload.lab_id, session, upload.identity, upload.topology, now, acquire_id)
                 after_commit(transaction, lambda: self.workspaces.keep(upload))
                 return Decision.BOOT, lab, self.boots.boot(transaction, lab)
@@ -352,6 +387,12 @@ class LabDesk:
             transaction.flush()
             return self.boots.take_down(transaction, lab, why)
 
+    def take_down_all(self, reason: str) -> None:
+        """Take down whatever holds a slot, behind this call; the sessions go on."""
+        with self.database.write() as transaction:
+            for lab in labs.live(transaction):
+                self.boots.take_down(transaction, lab, reason)
+
     def take_down_idle(self, lab_id: str, why: str) -> None:
         """Take a running lab down if it is still unreferenced."""
         with self.database.write() as transaction:
@@ -366,6 +407,5 @@ class LabDesk:
             if lab is not None and lab.state in (LabState.STARTING, LabState.STOPPING):
                 self.boots.take_down(transaction, lab, "its boot or teardown was cut off")
 
-
-def _seconds_since(moment: datetime) -> float:
-    return max(0.0, (datetime.now(UTC) - moment).total_seconds())
+    def _seconds_since(self, moment: datetime) -> float:
+        return max(0.0, (self.database.clock.now() - moment).total_seconds())

@@ -13,6 +13,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, delete, func, select, update
 from sqlalchemy.orm import Session as Transaction
 
+from remote_lab.core import history
 from remote_lab.core.models import Lab, LabReference, Session
 from remote_lab.states import LAB_TRANSITIONS, LIVE_LAB_STATES, LabState
 
@@ -75,6 +76,11 @@ def live(transaction: Transaction) -> Sequence[Lab]:
     return transaction.scalars(select(Lab).where(Lab.state.in_(LIVE_LAB_STATES)).order_by(Lab.slot)).all()
 
 
+def failed_since(transaction: Transaction, moment: datetime) -> Sequence[str]:
+    """The ids of the labs that failed to boot since then."""
+    return transaction.scalars(select(Lab.id).where(Lab.state == LabState.FAILED, Lab.ended_at >= moment)).all()
+
+
 def claim(
     transaction: Transaction,
     lab_id: str,
@@ -115,6 +121,7 @@ def add_reference(
 ) -> None:
     """Record one more use of the lab by the session, which it belongs to from now on."""
     lab.session_id = session.id
+    history.acquired(transaction, session, lab, now)
     transaction.add(LabReference(lab_id=lab.id, session_id=session.id, acquire_id=acquire_id, created_at=now))
     transaction.flush()
 
@@ -154,4 +161,6 @@ def move(
     moved = bool(cast(CursorResult[tuple[()]], changed).rowcount)
     if moved and after != LabState.RUNNING:
         transaction.execute(delete(LabReference).where(LabReference.lab_id == lab_id))
+    if moved:
+        history.moved(transaction, lab_id, after, values)
     return moved

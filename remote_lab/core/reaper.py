@@ -7,20 +7,29 @@ there is beside. A step that fails is logged and tried again in the next round, 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import TypeVar
 
-from remote_lab.core import labs, sessions
+from remote_lab.core import backup, history, labs, schema, sessions
+from remote_lab.core.clock import JUMP_SECONDS, follow_jump, take_over
+from remote_lab.core.db import on_failure
 from remote_lab.core.manager import LabManager
-from remote_lab.errors import ServerUnhealthy, SessionNotFound
+from remote_lab.core.models import Lab
+from remote_lab.errors import DatabaseUnavailable, ServerUnhealthy, SessionNotFound
 from remote_lab.states import LabState, SessionState
 
 log = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
+
 KEPT_SECONDS = 24 * 3600.0
 """How long ended sessions and the logs of failed boots are kept."""
+
+BACKUP_CHECK_SECONDS = 3600.0
 
 STALLED_SECONDS = 60.0
 STALLED_INTERVALS = 10
@@ -35,6 +44,12 @@ class Reaper:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._finished = time.monotonic()
+        self._clock_is_ours = False
+        self._losses: dict[str, str] = {}
+        """Of each lab that lost devices, what was logged of it."""
+        self._round_finished: Callable[[], None] = lambda: None
+        self._longest_pause_seconds = math.inf
+        self._next_backup = time.monotonic() + BACKUP_CHECK_SECONDS
 
     def check(self) -> None:
         """Raise ServerUnhealthy when the loop does not run, or has not finished a round for far too long."""
@@ -51,8 +66,13 @@ class Reaper:
         """Seconds since the loop finished a round, or since its server was built when it never did."""
         return time.monotonic() - self._finished
 
-    def start(self) -> None:
-        """Begin the loop on a thread of its own."""
+    def start(self, round_finished: Callable[[], None] = lambda: None, longest_pause_seconds: float = math.inf) -> None:
+        """Begin the loop on a thread of its own.
+
+        `round_finished` is called after every round, between two of which it rests for so long at the most.
+        """
+        self._round_finished = round_finished
+        self._longest_pause_seconds = longest_pause_seconds
         self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
         self._thread.start()
 
@@ -65,16 +85,10 @@ class Reaper:
     def recover(self) -> None:
         """Take over what an earlier server left: adopt labs that really run, clean up the others, end orphans."""
         manager = self._manager
+        self._do(self._follow_clock)
         with manager.database.read() as transaction:
             queue, found = sessions.live(transaction), labs.live(transaction)
-        for lab in found:
-            if lab.state != LabState.RUNNING:
-                continue
-            why = manager.runner.probe(manager.boots.place(lab))
-            if why is None:
-                log.info("Adopted lab %s in slot %d", lab.topology, lab.slot, extra={"session_id": lab.session_id})
-            else:
-                manager.desk.take_down_dead(lab.id, why)
+        self._for_each([lab for lab in found if lab.state == LabState.RUNNING], self._adopt)
         if queue:
             log.info("Recovered %d sessions: %s", len(queue), ", ".join(f"{item.id} {item.state}" for item in queue))
         self.tick()
@@ -82,6 +96,7 @@ class Reaper:
     def tick(self) -> float:
         """Do one round; returns the seconds until the next is due."""
         steps: list[Callable[[], None]] = [
+            self._follow_clock,
             self._end_silent_sessions,
             self._end_overdue_sessions,
             self._clean_up_dead_labs,
@@ -89,15 +104,22 @@ class Reaper:
             self._finish_what_has_no_job,
             self._manager.admit,
             self._end_orphans,
+            self._manager.access.write_uses,
             self._sweep,
+            self._back_up,
         ]
         for step in steps:
-            try:
-                step()
-            except Exception:
-                log.exception("Reaper: %s failed and is tried again", step.__name__.strip("_").replace("_", " "))
+            self._do(step)
         self._finished = time.monotonic()
         return self._interval_seconds()
+
+    def _do(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except DatabaseUnavailable as fault:
+            log.error("Reaper: %s is put off. %s", step.__name__.strip("_").replace("_", " "), fault)
+        except Exception:
+            log.exception("Reaper: %s failed and is tried again", step.__name__.strip("_").replace("_", " "))
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -106,7 +128,41 @@ class Reaper:
             except Exception:
                 log.exception("Reaper: the database does not answer")
                 seconds = self._manager.config.reaper_seconds
-            self._stop.wait(seconds)
+            self._round_finished()
+            self._stop.wait(min(seconds, self._longest_pause_seconds))
+
+    def _for_each(self, items: Iterable[Item], act: Callable[[Item], None]) -> None:
+        """Do something with each; one that fails keeps nobody from the others and is tried again."""
+        for item in items:
+            try:
+                act(item)
+            except DatabaseUnavailable:
+                raise
+            except Exception:
+                what, which = act.__name__.strip("_").replace("_", " "), getattr(item, "id", item)
+                log.exception("Reaper: %s %s failed and is tried again", what, which)
+
+    def _adopt(self, lab: Lab) -> None:
+        why = self._manager.runner.probe(self._manager.boots.place(lab))
+        if why is None:
+            log.info("Adopted lab %s in slot %d", lab.topology, lab.slot, extra={"session_id": lab.session_id})
+        else:
+            self._manager.desk.take_down_dead(lab.id, why)
+
+    def _follow_clock(self) -> None:
+        database = self._manager.database
+        if not self._clock_is_ours:
+            with database.write() as transaction:
+                take_over(transaction, database.clock)
+            self._clock_is_ours = True
+        jump_seconds = database.clock.jump_seconds()
+        if abs(jump_seconds) < JUMP_SECONDS:
+            return
+        with database.write() as transaction:
+            follow_jump(transaction, database.clock, jump_seconds)
+            # Inside, so that nobody records a moment by the old clock between the records' move and the clock's.
+            database.clock.move(jump_seconds)
+            on_failure(transaction, lambda: database.clock.move(-jump_seconds))
 
     def _end_silent_sessions(self) -> None:
         manager = self._manager
@@ -123,31 +179,43 @@ class Reaper:
             silence = manager.sessions_seen.silence_seconds(session.id)
             if session.id in busy or silence <= limit:
                 continue
-            try:
-                manager.end_session(session.id, f"silent for {silence:.0f} s, {session.state} sessions may {limit:g} s")
-            except SessionNotFound:
-                log.debug("Session %s ended by itself", session.id)
+            self._end(session.id, f"silent for {silence:.0f} s, {session.state} sessions may {limit:g} s")
         manager.sessions_seen.forget_others({session.id for session in queue}, began)
 
     def _end_overdue_sessions(self) -> None:
         manager = self._manager
-        now = datetime.now(UTC)
+        now = manager.database.clock.now()
         with manager.database.read() as transaction:
             overdue = [one for one in sessions.active(transaction) if (one.lease_expires_at or now) < now]
         for session in overdue:
-            try:
-                manager.end_session(session.id, f"its lease was over at {session.lease_expires_at:%H:%M:%S} UTC")
-            except SessionNotFound:
-                log.debug("Session %s ended by itself", session.id)
+            self._end(session.id, f"its lease was over at {session.lease_expires_at:%H:%M:%S} UTC")
+
+    def _end(self, session_id: str, reason: str) -> None:
+        try:
+            self._manager.end_session(session_id, reason)
+        except SessionNotFound:
+            log.debug("Session %s ended by itself", session_id)
 
     def _clean_up_dead_labs(self) -> None:
         manager = self._manager
         with manager.database.read() as transaction:
             running = [lab for lab in labs.live(transaction) if lab.state == LabState.RUNNING]
-        for lab in running:
-            why = manager.runner.vanished(manager.boots.place(lab))
-            if why is not None:
-                manager.desk.take_down_dead(lab.id, why)
+        self._for_each(running, self._clean_up_if_dead)
+
+        self._losses = {lab.id: self._losses[lab.id] for lab in running if lab.id in self._losses}
+
+    def _clean_up_if_dead(self, lab: Lab) -> None:
+        desk = self._manager.desk
+        why = self._manager.runner.vanished(self._manager.boots.place(lab))
+        if why is not None:
+            desk.take_down_dead(lab.id, why)
+            return
+        loss = desk.device_loss(lab)
+        if loss is not None and loss != self._losses.get(lab.id):
+            # Whoever uses the lab may want to look at what is left of it.
+            self._losses[lab.id] = loss
+            about = {"session_id": lab.session_id, "topology": lab.topology}
+            log.error("Of the lab: %s. Who uses it keeps it, the next to acquire it gets a new one", loss, extra=about)
 
     def _take_down_idle_labs(self) -> None:
         manager = self._manager
@@ -166,30 +234,48 @@ class Reaper:
         manager = self._manager
         with manager.database.read() as transaction:
             between = [lab.id for lab in labs.live(transaction) if lab.state != LabState.RUNNING]
-        for lab_id in between:
-            if manager.boots.find(lab_id) is None:
-                manager.desk.take_down_unfinished(lab_id)
+        self._for_each([lab_id for lab_id in between if manager.boots.find(lab_id) is None], self._take_down_unfinished)
+
+    def _take_down_unfinished(self, lab_id: str) -> None:
+        self._manager.desk.take_down_unfinished(lab_id)
 
     def _end_orphans(self) -> None:
         manager = self._manager
         present = manager.runner.orphans(())
         with manager.database.read() as transaction:
             known = {lab.id for lab in labs.live(transaction)}
-        for lab_id in present:
-            if lab_id not in known:
-                log.warning("Ending the orphaned lab %s", lab_id)
-                manager.runner.end_orphan(lab_id)
+        self._for_each([lab_id for lab_id in present if lab_id not in known], self._end_orphan)
+
+    def _end_orphan(self, lab_id: str) -> None:
+        log.warning("Ending the orphaned lab %s", lab_id)
+        self._manager.runner.end_orphan(lab_id)
 
     def _sweep(self) -> None:
         manager = self._manager
         present = manager.workspaces.present()
+        before = manager.database.clock.now() - timedelta(seconds=KEPT_SECONDS)
         with manager.database.read() as transaction:
             known = {lab.id for lab in labs.live(transaction)}
-        for lab_id in present:
-            if lab_id not in known:
-                manager.workspaces.sweep(lab_id, KEPT_SECONDS)
+            failed = set(labs.failed_since(transaction, before))
+        self._for_each([lab_id for lab_id in present if lab_id not in known | failed], manager.workspaces.discard)
+        self._for_each([lab_id for lab_id in present if lab_id in failed], self._keep_log_only)
         with manager.database.write() as transaction:
-            sessions.prune(transaction, datetime.now(UTC) - timedelta(seconds=KEPT_SECONDS))
+            now = manager.database.clock.now()
+            sessions.prune(transaction, now - timedelta(seconds=KEPT_SECONDS))
+            history.prune(transaction, now - timedelta(days=manager.config.history_days))
+
+    def _keep_log_only(self, lab_id: str) -> None:
+        self._manager.workspaces.discard(lab_id, keep_log=True)
+
+    def _back_up(self) -> None:
+        """Once an hour, see whether it is time for the copy of today; the start has seen to it as well."""
+        now = time.monotonic()
+        if now < self._next_backup:
+            return
+        self._next_backup = now + BACKUP_CHECK_SECONDS
+        path = self._manager.database.path
+        if backup.is_due(path):
+            schema.back_up_daily(path)
 
     def _interval_seconds(self) -> float:
         base = self._manager.config.reaper_seconds

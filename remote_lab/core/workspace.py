@@ -9,11 +9,11 @@ server that died in the middle of an upload) is swept.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import threading
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import yaml
 
 from remote_lab.errors import (
+    StorageFull,
     TopologyMalformed,
     TopologyNameInvalid,
     UploadEmpty,
@@ -37,6 +38,7 @@ MAX_NAME_BYTES = 255
 MAX_YAML_DEPTH = 100
 MAX_YAML_NODES = 1_000_000
 MIN_FREE_BYTES = 16 * 2**20
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -207,8 +209,10 @@ class Workspaces:
             self._uploading.add(lab_id)
         try:
             self._write(lab_id, {str(name): topology_bytes, **contents})
-        except BaseException:
+        except BaseException as error:
             self.discard(lab_id)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise StorageFull(os.strerror(error.errno).lower()) from error
             raise
         return Upload(lab_id, str(name), lab_identity(topology_bytes, contents))
 
@@ -227,8 +231,10 @@ class Workspaces:
     def discard(self, lab_id: str, keep_log: bool = False) -> None:
         """Remove a lab's folder, all but the boot log when `keep_log`; fine when it has gone."""
         folder = self.directory(lab_id) if keep_log else self._root / lab_id
-        if folder.exists():
+        if folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(folder)
+        else:  # or something that was never a lab's
+            folder.unlink(missing_ok=True)
         with self._lock:
             self._uploading.discard(lab_id)
 
@@ -239,13 +245,6 @@ class Workspaces:
         folders = [folder.name for folder in self._root.iterdir()]
         with self._lock:
             return [name for name in folders if name not in self._uploading]
-
-    def sweep(self, lab_id: str, keep_log_seconds: float) -> None:
-        """Remove what is left of a lab that nobody knows; its boot log stays until it is that old."""
-        log = self.log(lab_id)
-        keep_log = log.exists() and time.time() - log.stat().st_mtime < keep_log_seconds
-        if not keep_log or self.directory(lab_id).exists():
-            self.discard(lab_id, keep_log=keep_log)
 
     def _extra_paths(self, topology: PurePosixPath, extra_files: Sequence[UploadedFile]) -> list[PurePosixPath]:
         if len(extra_files) > self._max_upload_files:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 import pytest
 
 from remote_lab.core.workspace import UploadedFile
 from remote_lab.errors import LabBootCancelled, LabBootFailed, LabTeardownFailed
+from remote_lab.netlab.allowlist import Finding
 from remote_lab.netlab.device_state import CommandOutput
 from remote_lab.netlab.runner import Device, DeviceState, LabPlace
 
@@ -30,13 +32,18 @@ class FakeRunner:
         self.may_collect.set()
         self.collecting = threading.Event()
         self.boot_began = threading.Event()
+        self.dead_names: set[str] = set()
         self.key: str | None = None
         self.boot_fails = False
         self.boot_raises: Exception | None = None
         self.stop_fails = False
         self.dead: dict[str, str] = {}
+        self.refused: list[Finding] = []
         self.pods: set[str] = set()
         self.calls: list[tuple[str, str]] = []
+
+    def admit(self, directory: Path, topology: str) -> list[Finding]:
+        return self.refused
 
     def boot(
         self,
@@ -75,6 +82,9 @@ class FakeRunner:
 
     def vanished(self, place: LabPlace) -> str | None:
         return self.dead.get(place.lab_id)
+
+    def dead_devices(self, place: LabPlace, names: Collection[str]) -> list[str]:
+        return sorted(self.dead_names & set(names))
 
     def status(self, place: LabPlace) -> str:
         return "r1 is running"

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from remote_lab.core.manager import LabManager
 from remote_lab.core.reaper import Reaper
 from remote_lab.core.sessions import Wish
-from remote_lab.errors import SessionNotFound
+from remote_lab.errors import LabTeardownFailed, SessionNotFound
 
 
 def is_gone(manager: LabManager, session_id: str) -> bool:
@@ -326,3 +326,77 @@ def test_what_was_half_done_is_cleaned_up(
     Reaper(after).recover()
     wait_until(lambda: after.session(second).status == "active", "the next is active")
     assert set() == runner.pods
+
+
+def test_an_orphan_that_does_not_end_keeps_nobody_from_the_others(
+    manager: LabManager, reaper: Reaper, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again in every round, the others are ended in the first."""
+    end, tried = runner.end_orphan, []
+
+    def end_but_one(lab_id: str) -> None:
+        tried.append(lab_id)
+        if lab_id == "a stubborn one":
+            raise LabTeardownFailed("processes 1, 2 of its sandbox do not end")
+        end(lab_id)
+
+    monkeypatch.setattr(runner, "end_orphan", end_but_one)
+    runner.pods |= {"a stubborn one", "b", "c"}
+    reaper.tick()
+    assert runner.pods == {"a stubborn one"}
+    reaper.tick()
+    assert tried.count("a stubborn one") == 2
+
+
+def test_a_lab_that_cannot_be_looked_at_is_not_taken_down(
+    make_manager: Callable[[], LabManager], runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host without a process left says nothing about labs; the server starts all the same."""
+    before = make_manager()
+    session_id = before.open_session().session_id
+    before.desk.acquire(session_id, yaml_file(), [], reuse=True)
+
+    def fail(*_args: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(runner, "probe", fail)
+    after = make_manager()
+    Reaper(after).recover()
+    assert after.desk.lab(session_id).running
+
+
+def test_a_folder_that_cannot_be_removed_holds_no_slot(
+    manager: LabManager, reaper: Reaper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next has its turn; the folder goes when it can."""
+    first, second = manager.open_session().session_id, manager.open_session().session_id
+    manager.desk.acquire(first, yaml_file(), [], reuse=True)
+    discard = manager.workspaces.discard
+
+    def fail(*_args: object, **_named: object) -> None:
+        raise OSError("Device or resource busy")
+
+    monkeypatch.setattr(manager.workspaces, "discard", fail)
+    manager.end_session(first, "test")
+    wait_until(lambda: manager.session(second).status == "active", "the next is active")
+    reaper.tick()
+    assert len(manager.workspaces.present()) == 1
+    monkeypatch.setattr(manager.workspaces, "discard", discard)
+    reaper.tick()
+    assert manager.workspaces.present() == []
+
+
+def test_devices_that_died_are_said_once_and_given_to_nobody_else(
+    manager: LabManager, reaper: Reaper, runner: FakeRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who uses the lab keeps what is left of it; an acquire of the idle lab boots it anew."""
+    session_id = manager.open_session().session_id
+    devices = manager.desk.acquire(session_id, yaml_file(), [], reuse=True).devices
+    runner.dead_names = {devices[0]["name"]}
+    for _ in range(3):
+        reaper.tick()
+    assert caplog.text.count(f"Of the lab: not running: {devices[0]['name']}.") == 1
+    assert manager.desk.acquire(session_id, yaml_file(), [], reuse=True).reused
+    for _ in range(2):
+        manager.desk.release(session_id)
+    assert not manager.desk.acquire(session_id, yaml_file(), [], reuse=True).reused

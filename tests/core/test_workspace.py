@@ -150,7 +150,7 @@ def test_an_upload_that_is_being_decided_is_not_swept(workspaces: Workspaces) ->
     assert workspaces.present() == []
     workspaces.keep(stored)
     assert [stored.lab_id] == workspaces.present()
-    workspaces.sweep(stored.lab_id, keep_log_seconds=0)
+    workspaces.discard(stored.lab_id)
     assert workspaces.present() == []
 
 
@@ -159,8 +159,8 @@ def test_the_log_of_a_failed_boot_outlives_its_lab_for_a_while(workspaces: Works
     stored = workspaces.store(upload("demo.yml"), [])
     workspaces.log(stored.lab_id).write_text("netlab says no\n")
     workspaces.keep(stored)
-    workspaces.sweep(stored.lab_id, keep_log_seconds=100)
+    workspaces.discard(stored.lab_id, keep_log=True)
     assert not workspaces.directory(stored.lab_id).exists()
     assert workspaces.log(stored.lab_id).read_text() == "netlab says no\n"
-    workspaces.sweep(stored.lab_id, keep_log_seconds=0)
+    workspaces.discard(stored.lab_id)
     assert workspaces.present() == []
