@@ -6,17 +6,20 @@ PORT = 8000
 PYTHON =
 TESTS =
 WORKERS = 4
+SOAK_SEED =
 
 MAKEFLAGS += --no-print-directory
 BIN = .venv/bin
 
-.PHONY: help serve test lint format image peer clean
+.PHONY: help serve test lint format audit soak image peer clean
 
 help:
 	@echo 'make serve [HOST=127.0.0.1] [PORT=8000]  set up what is missing, then serve real labs'
 	@echo 'make test [TESTS="tests/core -k queue"]  set up what is missing, then every check and test'
 	@echo 'make lint                                ruff, mypy, import-linter'
 	@echo 'make format                              let ruff rewrite what it can'
+	@echo 'make audit                               known vulnerabilities of what an installation gets; needs the network'
+	@echo 'make soak [SOAK_SEED=4711]               hours of a bad day in one: random faults, crowds, fuzzing; 20 to 40 min'
 	@echo 'make image                               build the image that labs run on, if it is missing'
 	@echo 'make peer                                the same suite by our plugin and by neops-remote-lab, compared'
 	@echo 'make clean                               remove .venv, caches and build products; labs and images stay'
@@ -48,6 +51,16 @@ format:
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format
 
+audit:
+	@PYTHON='$(PYTHON)' scripts/setup test
+	@scripts/audit
+
+# One at a time: what is measured is the server, not how many tests this machine can run.
+soak:
+	@PYTHON='$(PYTHON)' scripts/setup test
+	@$(BIN)/remote-lab image build
+	@SOAK=1 SOAK_SEED='$(SOAK_SEED)' $(BIN)/pytest -s tests/soak tests/fuzz $(TESTS)
+
 image:
 	@PYTHON='$(PYTHON)' scripts/setup server
 	@$(BIN)/remote-lab image build
@@ -58,5 +71,5 @@ peer:
 	@$(BIN)/python scripts/peer
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist remote_lab.egg-info
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist remote_lab.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

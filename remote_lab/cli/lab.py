@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging.config
 import sys
 import time
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from remote_lab.cli import output
-from remote_lab.cli.changes import changing, until_down
+from remote_lab.cli.changes import REASON, changing, check_owner, until_down
 from remote_lab.cli.group import Command, Group, json_option
 from remote_lab.cli.records import find_lab, find_log, reading
 from remote_lab.cli.session import say_down
 from remote_lab.config import Config
+from remote_lab.logs import logging_config
 from remote_lab.states import LabState
 
 if TYPE_CHECKING:
@@ -149,12 +151,18 @@ def _again(config: Config, one: LabRecord) -> LabRecord:
 @lab.command()
 @which_argument
 @click.option("--only-idle", is_flag=True, help="Refuse when somebody uses it.")
-def destroy(which: str | None, only_idle: bool) -> None:
+@click.option("--all", "is_all", is_flag=True, help="Every lab of a server that is stopped, on record or not.")
+def destroy(which: str | None, only_idle: bool, is_all: bool) -> None:
     """Take a lab down, also while it boots; its session goes on.
 
     Returns when it is down.
     """
     config = Config.from_environment()
+    if is_all:
+        if which or only_idle:
+            raise click.UsageError("--all goes with neither a lab nor --only-idle.")
+        _destroy_all(config)
+        return
     with reading(config) as transaction:
         one = find_lab(transaction, which)
     if one.state != LabState.STOPPING:
@@ -163,6 +171,21 @@ def destroy(which: str | None, only_idle: bool) -> None:
     after = until_down(config, one.lab_id)
     if not say_down(one.topology, after.failure if after else None, one.failure):
         raise SystemExit(1)
+
+
+def _destroy_all(config: Config) -> None:
+    from remote_lab.core.instance import find_holder
+    from remote_lab.takedown import take_all_down
+
+    if holder := find_holder(config.state_dir):
+        raise click.ClickException(
+            f"The server, pid {holder.pid}, runs and would boot others. Stop it first, or name a lab."
+        )
+    check_owner(config)
+    logging.config.dictConfig(logging_config("INFO"))
+    if not take_all_down(config, REASON):
+        raise SystemExit(1)
+    click.echo("No lab runs.")
 
 
 class NetlabCommand(Command):

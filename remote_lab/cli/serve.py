@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from remote_lab.cli.group import Command
-from remote_lab.config import Config
+from remote_lab.config import AUTH_MODES, Config
 
 LOG_LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False)
 
@@ -19,12 +20,23 @@ LOG_LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=
 @click.option(
     "--log-config", type=click.Path(path_type=Path), metavar="FILE", help="Log as this YAML file says (logging.config)."
 )
+@click.option(
+    "--auth",
+    type=click.Choice(AUTH_MODES, case_sensitive=False),
+    help="Who may call: holders of a token, everybody (open), or as REMOTE_LAB_AUTH says.",
+)
 @click.option("--debug", is_flag=True, help="Log everything, and what netlab prints.")
-def serve(host: str, port: int, log_level: str, log_config: Path | None, debug: bool) -> None:
+def serve(host: str, port: int, log_level: str, log_config: Path | None, auth: str | None, debug: bool) -> None:
     """Serve sessions and labs until SIGTERM or Ctrl-C.
+
+    On loopback it is open to everybody until the first token is made; elsewhere it asks for tokens, and prints the
+    first one when there is none.
 
     Running labs stay for the next start.
     """
     from remote_lab import server
 
-    server.serve(Config.from_environment(), host, port, log_level.upper(), log_config, debug)
+    config = Config.from_environment()
+    if auth is not None:
+        config = replace(config, auth=auth.lower())
+    server.serve(config, host, port, log_level.upper(), log_config, debug)

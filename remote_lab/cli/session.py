@@ -125,6 +125,7 @@ def show(which: str, as_json: bool) -> None:
         ("For", one.purpose),
         ("CI job", one.ci_job_url),
         ("CI job id", one.ci_job_id),
+        ("Token", one.token),
         ("Opened", output.moment(one.created_at)),
         ("Active since", output.moment(one.activated_at)),
         ("Lease left", output.remaining(one.lease_expires_at)),

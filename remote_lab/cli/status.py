@@ -33,7 +33,7 @@ def status(as_json: bool) -> None:
 
     config = Config.from_environment()
     holder = find_holder(config.state_dir)
-    health, problem = _health(holder) if holder is not None else ({}, None)
+    health, problem = _health(config, holder) if holder is not None else ({}, None)
     sessions, labs = _on_record(config)
     slots = health.get("slots", config.slots)
     if as_json:
@@ -54,13 +54,15 @@ def status(as_json: bool) -> None:
     raise SystemExit(NOT_RUNNING if holder is None else UNWELL if problem else 0)
 
 
-def _health(holder: Holder) -> tuple[dict[str, Any], str | None]:
+def _health(config: Config, holder: Holder) -> tuple[dict[str, Any], str | None]:
     """What the server says of itself, and what is wrong with it."""
     try:
-        answer = call_server(holder, "GET", "/debug/health")
+        answer = call_server(config, holder, "GET", "/debug/health")
         health = answer.json()
         if answer.status_code == 200 and isinstance(health, dict):
             return health, health.get("problem")
+        if answer.status_code == 401:
+            return {}, "it asks for a token: become the user that it runs as, or set REMOTE_LAB_TOKEN"
         return {}, f"/debug/health answers {answer.status_code}"
     except click.ClickException as error:
         return {}, error.message

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import ROOT
+from harness import CALL_SECONDS, ROOT
 from installed import BUILD_SECONDS, Dist, Venv, tracked_files
 
 
@@ -37,6 +40,15 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Dist:
             path.unlink()
     (wheel,), (source,) = output.glob("*.whl"), output.glob("*.tar.gz")
     return Dist(tree, wheel, source)
+
+
+@pytest.fixture
+def notifications() -> Iterator[socket.socket]:
+    """Where systemd would hear of a service; in a folder of its own, as a socket's path is limited to 107 bytes."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(f"{folder}/notify")
+        receiver.settimeout(CALL_SECONDS)
+        yield receiver
 
 
 def _install(folder: Path, *packages: str) -> Venv:

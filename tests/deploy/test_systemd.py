@@ -9,8 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -40,6 +38,8 @@ def root(tmp_path: Path) -> Path:
     (root / COMMAND[1:]).parent.mkdir(parents=True)
     (root / COMMAND[1:]).write_text("#!/bin/sh\n")
     (root / COMMAND[1:]).chmod(0o755)
+    (root / "bin").mkdir()
+    shutil.copy(root / COMMAND[1:], root / "bin/sh")
     (root / "etc/remote-lab").mkdir()
     shutil.copy(DEPLOY / "env.example", root / "etc/remote-lab/env")
     return root
@@ -64,6 +64,35 @@ def test_the_verification_can_fail(root: Path, right: str, wrong: str) -> None:
     unit = root / "etc/systemd/system/remote-lab.service"
     unit.write_text(unit.read_text().replace(right, wrong))
     assert verify(root) != ""
+
+
+def exposure(root: Path) -> float:
+    """How much a service may, by systemd's own reckoning: from 0, nothing, to 10."""
+    result = run("systemd-analyze", "security", "--no-pager", "--offline=yes", f"--root={root}", "remote-lab.service")
+    found = re.search(r"Overall exposure level for remote-lab.service: ([0-9.]+)", result.stdout)
+    assert found, result.stdout + result.stderr
+    return float(found[1])
+
+
+def test_the_unit_may_no_more_than_is_documented(root: Path) -> None:
+    """The number in docs/deploy.rst; a line less in the unit is a larger one."""
+    documented = re.search(
+        r"``systemd-analyze security remote-lab`` says ([0-9.]+)", (ROOT / "docs/deploy.rst").read_text()
+    )
+    assert documented
+    assert exposure(root) <= float(documented[1])
+    unit = root / "etc/systemd/system/remote-lab.service"
+    unit.write_text(unit.read_text().replace("PrivateDevices=yes\n", ""))
+    assert exposure(root) > float(documented[1])
+
+
+def test_where_netlab_runs_on_the_host_nothing_is_taken_away(root: Path) -> None:
+    """The settings for containerlab and libvirt undo every restriction that would reach their tools."""
+    folder = root / "etc/systemd/system/remote-lab.service.d"
+    folder.mkdir()
+    shutil.copy(DEPLOY / "host-provider.conf", folder)
+    assert verify(root) == ""
+    assert exposure(root) > 9
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -109,15 +138,6 @@ def test_the_unit_starts_what_there_is_and_says_when_it_is_ready(notifications: 
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(CALL_SECONDS) == 0
-
-
-@pytest.fixture
-def notifications() -> Iterator[socket.socket]:
-    """Where systemd would hear of a service; in a folder of its own, as a socket's path is limited to 107 bytes."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(f"{folder}/notify")
-        receiver.settimeout(CALL_SECONDS)
-        yield receiver
 
 
 def test_the_example_of_settings_has_each_with_its_default() -> None:
