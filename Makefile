@@ -5,7 +5,7 @@ HOST = 127.0.0.1
 PORT = 8000
 PYTHON =
 TESTS =
-WORKERS = 4
+WORKERS = 6
 SOAK_SEED =
 
 MAKEFLAGS += --no-print-directory

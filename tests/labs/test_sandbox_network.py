@@ -215,7 +215,8 @@ def test_reaper_puts_flushed_rules_back(tmp_path: Path) -> None:
     """A look for orphans, which the reaper takes all the time, is enough."""
     code = (
         "import sys; from pathlib import Path; sys.path[:0] = sys.argv[2:];"
-        "from lab_host import make_runner; make_runner(Path(sys.argv[1])).orphans(())"
+        "from lab_host import make_runner; runner = make_runner(Path(sys.argv[1])); runner.prepare();"
+        "import subprocess; subprocess.run(['nft', 'flush', 'ruleset'], check=True); runner.orphans(())"
     )
     paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
     look = [sys.executable, "-c", code, str(tmp_path), *paths]

@@ -200,9 +200,13 @@ def test_progress_on_a_terminal(suite: Suite, lab_host: LabHost) -> None:
         assert "booting" not in line.split("\x1b[K")[-1]
 
 
-def test_an_unused_import(suite: Suite) -> None:
+def test_an_unused_import(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lab fixtures that no test asks for cost nothing and ask nobody."""
     suite.tests("def test_plain(): pass")
-    code = "import sys, pytest; pytest.main(['-q']); print('requests' in sys.modules)"
+    # Plugins of others that are installed here import what they like.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    code = (
+        "import sys, pytest; pytest.main(['-q', '-p', 'remote_lab.testing.plugin']); print('requests' in sys.modules)"
+    )
     result = suite.pytester.run(*suite.pytester._getpytestargs()[:1], "-c", code)
     assert result.outlines[-1] == "False"

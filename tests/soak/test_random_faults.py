@@ -18,7 +18,7 @@ from remote_lab.netlab.pod_site import missing_requirements
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(bool(missing_requirements()), reason="no real labs here")]
 
-ROUNDS = 200 if LONG else 8
+ROUNDS = 200 if LONG else 4
 VISITORS = 4
 SLOTS = 2
 SETTINGS = {"PROVIDER": "netns", "SLOTS": SLOTS, "REAPER_SECONDS": 0.3, "WAITING_SECONDS": 5, "ACTIVE_SECONDS": 5}

@@ -24,6 +24,7 @@ def forward() -> Iterator[Callable[[tuple[str, int]], tuple[str, int]]]:
     def start(device: tuple[str, int]) -> tuple[str, int]:
         listeners = forwarding.open_listeners({("127.0.0.1", 0): device})
         forwarder = forwarding.Forwarder(listeners)
+        forwarders.append(forwarder)
 
         def run() -> None:
             while not stopped.is_set():
@@ -36,10 +37,14 @@ def forward() -> Iterator[Callable[[tuple[str, int]], tuple[str, int]]]:
         return address
 
     opened: list[socket.socket] = []
+    forwarders: list[forwarding.Forwarder] = []
     yield start
     stopped.set()
     for thread in threads:
         thread.join()
+    for forwarder in forwarders:  # in its own process the kernel does that
+        for connection in list(forwarder._connections):
+            forwarder._close(connection)
     for listener in opened:
         listener.close()
 
