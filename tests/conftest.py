@@ -7,6 +7,9 @@ import signal
 from collections.abc import Generator
 
 import pytest
+from harness import WITHOUT_FOREIGN_PLUGINS
+
+os.environ["PYTEST_ADDOPTS"] = WITHOUT_FOREIGN_PLUGINS
 
 
 def pytest_configure() -> None:

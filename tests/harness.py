@@ -19,6 +19,8 @@ START_SECONDS = 60.0
 CALL_SECONDS = 60.0
 ROOT = Path(__file__).parent.parent
 STANDIN = ROOT / "tests" / "standin" / "netlab"
+WITHOUT_FOREIGN_PLUGINS = " ".join(f"-p no:{name}" for name in ("anyio", "hypothesispytest", "schemathesis"))
+"""For PYTEST_ADDOPTS: plugins of what tests/fuzz alone needs would cost every pytest that a test starts a second."""
 ASKPASS = ROOT / "tests" / "standin" / "askpass"
 
 

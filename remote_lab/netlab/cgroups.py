@@ -14,7 +14,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,15 +195,11 @@ def remove(name: str) -> None:
             time.sleep(0.005)
 
 
-def sweep(present: set[str], in_use: Collection[str]) -> None:
-    """Remove groups that nobody has a number for.
-
-    Args:
-        present: what `names` returned before `in_use` was looked at: a number is claimed before its group is made.
-        in_use: names of all management links of this host.
-    """
+def sweep(unused: Iterable[str]) -> None:
+    """Remove groups that nobody has a number for, of those that `names` returned."""
+    doomed = list(unused)
     for groups in find().values():
-        for name in present - set(in_use):
+        for name in doomed:
             _remove(groups.parent / name)
 
 

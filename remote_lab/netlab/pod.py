@@ -32,6 +32,7 @@ COMMANDS_INSIDE = f"/{_INSIDE}/bin"
 _START_SECONDS = 30
 _SPARE_PROCESSES = 64
 NAMELESS_SECONDS = 30.0
+UNUSED_SECONDS = 5.0
 _TAG_WORD = "remote-lab-pod"
 _LAUNCH = "import sys; sys.path.insert(0, sys.argv[1]); from remote_lab.netlab.netns.pod_start import main; main()"
 _COMMANDS = {"netlab": "netlab_command", "netns-lab": "runtime"}
@@ -76,6 +77,7 @@ class Pods:
         self._pool = pool
         self._limits = limits
         self._nameless: dict[int, float] = {}
+        self._unused: dict[str, float] = {}
 
     def claim(self, lab_id: str) -> management.ManagementNetwork:
         return management.claim(self._pool, self._owner, lab_id)
@@ -99,11 +101,13 @@ class Pods:
         Returns:
             the host's pid of its PID 1.
         Raises:
-            PodFailed, SameNumber: it is not there, or to be ended; the claim is still held.
+            PodFailed: it is not there; the claim is still held.
+            SameNumber: neither is there.
         """
         request = self._request(lab_id, network, image, directory, files)
         pid = _launch(request)
         if self._inits().get(network.number, [pid]) != [pid]:
+            self._give_up(network, pid, lab_id)
             raise SameNumber(f"another sandbox on this host has the number {network.number} as well")
         management.give_to_pod(network, pid)
         return pid
@@ -173,8 +177,12 @@ class Pods:
 
     def sweep(self) -> None:
         """Remove control groups of pods that are gone, of all servers of this host."""
+        now = time.monotonic()
         present = cgroups.names()
-        cgroups.sweep(present, {management.link_name(claim.number) for claim in management.claims()})
+        unused = present - {management.link_name(claim.number) for claim in management.claims()}
+        # A server in another network namespace has links that are not seen here, and may be about to use the group.
+        self._unused = {name: self._unused.get(name, now) for name in unused}
+        cgroups.sweep(name for name in unused if now - self._unused[name] > UNUSED_SECONDS)
 
     def _all(self) -> list[tuple[str, Pod]]:
         inits = self._inits()
@@ -222,9 +230,13 @@ class Pods:
         """
         for pod in self.find(lab_id):
             # The number stays claimed until nobody has its uids any more.
-            strangers = set(self._inits().get(pod.number, [])) - {pod.pid}
-            if remaining := processes.kill_pod(pod.number, strangers=strangers, deadline=deadline):
-                return f"processes {', '.join(map(str, remaining))} of its sandbox do not end"
+            pid, held = pod.pid, pod.claim is not None
+            while True:
+                if remaining := processes.kill_pod(pod.number, pid, holds_number=held, deadline=deadline):
+                    return f"processes {', '.join(map(str, remaining))} of its sandbox do not end"
+                pid = self._latecomer(pod.number, lab_id) if held else None
+                if pid is None:
+                    break
             cgroups.remove(management.link_name(pod.number))
             if pod.claim is not None:
                 management.release(pod.claim)
@@ -233,6 +245,20 @@ class Pods:
                 return f"network interface rlab{left[0].number} is still there"
             time.sleep(0.01)
         return None
+
+    def _latecomer(self, number: int, lab_id: str) -> int | None:
+        """Return a PID 1 of the lab that was on its way in when its pod was looked for; strangers have other names."""
+        for pid in self._inits().get(number, []):
+            name = processes.command_name(pid)
+            if name == self._tag(lab_id) or not name.startswith(f"{_TAG_WORD}:"):
+                return pid
+        return None
+
+    def _give_up(self, network: management.ManagementNetwork, pid: int, lab_id: str) -> None:
+        processes.kill_pod(network.number, pid, holds_number=False, deadline=time.monotonic() + _START_SECONDS)
+        for claim in management.claims():
+            if (claim.number, claim.owner, claim.lab_id) == (network.number, self._owner, lab_id):
+                management.release(claim)
 
 
 def _launch(request: PodRequest) -> int:

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import re
-import time
 from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -38,7 +37,6 @@ _MAX_CHECK_BYTES = 256 * 1024
 _MAX_PLAN_BYTES = 4 * 2**20
 _MAX_KEY_BYTES = 16 * 1024
 _NUMBERS_TRIED = 5
-_END_SECONDS = 10.0
 _MAX_NODES = 256
 """No management network has room for more."""
 _NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -177,8 +175,6 @@ class PodSite:
                 self._try_to_start(place)
             except SameNumber as error:
                 logger.warning("Lab %s: %s; trying another one", place.lab_id, error)
-                if left := self._pods.end(place.lab_id, deadline=time.monotonic() + _END_SECONDS):
-                    raise PodFailed(left) from error
             else:
                 return
         self._try_to_start(place)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,17 +69,23 @@ def command_name(pid: int) -> str:
         return ""
 
 
-def kill_pod(number: int, *, strangers: Collection[int], deadline: float) -> list[int]:
+def kill_pod(number: int, pid_1: int | None, *, holds_number: bool, deadline: float) -> list[int]:
     """Kill a pod and wait until all its processes are gone.
 
     Args:
         number: of the pod.
-        strangers: pids of the PID 1 of others that have the same number.
+        pid_1: its PID 1; the last of a pid namespace to go (pid_namespaces(7)). None: it is dead.
+        holds_number: nobody else can get the number now, so what is on its way into such a pod was meant for this one.
         deadline: by `time.monotonic()`.
     Returns:
         the pids that are still there at the deadline.
     """
-    while remaining := [one for one in pod_processes() if one.number == number and _holds(one, strangers)]:
+
+    def belongs(one: PodProcess) -> bool:
+        is_pid_1 = one.is_pid_1 and one.pid == pid_1
+        return one.number == number and (is_pid_1 or (holds_number and one.is_outside))
+
+    while remaining := [one for one in pod_processes() if belongs(one)]:
         if time.monotonic() > deadline:
             return [process.pid for process in remaining]
         # The end of PID 1 ends all others; the others are killed only when there is no PID 1.
@@ -87,11 +93,6 @@ def kill_pod(number: int, *, strangers: Collection[int], deadline: float) -> lis
             _kill(process)
         time.sleep(_POLL_SECONDS)
     return []
-
-
-def _holds(process: PodProcess, strangers: Collection[int]) -> bool:
-    """Whether a pod is there as long as this process: PID 1 is the last to go (pid_namespaces(7))."""
-    return process.is_outside or (process.is_pid_1 and process.pid not in strangers)
 
 
 def _kill(process: PodProcess) -> None:

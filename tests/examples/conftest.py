@@ -28,7 +28,7 @@ def environment(server: Server, tmp_path: Path) -> dict[str, str]:
     clean = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("REMOTE_LAB_", "PYTEST_", *CI_VARIABLES))
+        if not name.startswith(("REMOTE_LAB_", "PYTEST_", *CI_VARIABLES)) or name == "PYTEST_ADDOPTS"
     }
     home = tmp_path / "home"
     home.mkdir()

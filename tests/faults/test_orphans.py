@@ -69,6 +69,7 @@ def test_a_link_and_a_sandbox_apart(serve: Callable[..., Server]) -> None:
 def test_a_half_started_sandbox(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first process is there, its link was never given to it, and whoever started it is gone."""
     server = serve()
+    server.terminate()
     monkeypatch.setattr(management, "give_to_pod", lambda network, pid: None)
     images = Images(Path(os.environ.get("REMOTE_LAB_IMAGE_DIR") or "/var/cache/remote-lab/images"))
     pods = Pods(state_tag(server.state_dir), POOL, LabLimits(512, 512, 64))
@@ -77,6 +78,7 @@ def test_a_half_started_sandbox(serve: Callable[..., Server], monkeypatch: pytes
     directory.mkdir(mode=0o755)
     network = pods.claim(lab_id)
     pid = pods.start(lab_id, network, images.ensure(), directory, {})
+    server.start()
     wait_until(lambda: not Path(f"/proc/{pid}").exists() and network.link not in links(), "both are gone")
     wait_for_nothing(server)
     directory.rmdir()

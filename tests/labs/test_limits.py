@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from harness import wait_until
 from lab_host import Host, make_runner
 
 from remote_lab.errors import LabBootFailed
-from remote_lab.netlab import cgroups
+from remote_lab.netlab import cgroups, pod
 from remote_lab.netlab.connector import MAX_LOG_BYTES
 from remote_lab.netlab.limits import LabLimits
 from remote_lab.netlab.pod import enter_command
@@ -174,8 +175,8 @@ def test_processes_are_few_without_control_groups(host: Host, monkeypatch: pytes
     host.runner.stop(place)
 
 
-def test_control_groups_go_with_the_lab(host: Host) -> None:
-    """A lab that ended leaves no group; one that nobody has a number for is removed when the reaper looks."""
+def test_control_groups_go_with_the_lab(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lab that ended leaves no group; one that nobody has a number for goes when the reaper saw it for a while."""
     place = host.place("x: y\n")
     host.runner._site.open(place)
     name = f"rlab{host.pod(place).number}"
@@ -183,7 +184,11 @@ def test_control_groups_go_with_the_lab(host: Host) -> None:
     assert [(folder / name).is_dir() for folder in folders] == [True] * len(folders)
     host.runner.stop(place)
     cgroups.make("rlab99999", {cgroups.MEMORY: 2**30, cgroups.PROCESSES: 10})
-    host.runner.orphans([known.lab_id for known in host.places])
+    for seconds_later in (0.0, pod.UNUSED_SECONDS + 1):
+        now = time.monotonic() + seconds_later
+        with monkeypatch.context() as patch:
+            patch.setattr(pod.time, "monotonic", lambda now=now: now)
+            host.runner.orphans([known.lab_id for known in host.places])
     assert [path for folder in folders for path in (folder / "rlab99999", folder / name) if _is_left(path)] == []
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from harness import STANDIN, Server, running, wait_until
+from harness import STANDIN, WITHOUT_FOREIGN_PLUGINS, Server, running, wait_until
 
 CONFTEST = """
 from remote_lab.testing.fixture import remote_lab_fixture
@@ -34,13 +34,21 @@ def test_4(star): assert [device.name for device in star] == ["r1", "r2"]
 def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing that inner runs could take for theirs: no lab host, server, proxy, CI job, xdist, home."""
     foreign = ("REMOTE_LAB_", "PYTEST_", "GITHUB_", "GITLAB_", "CI_", "JENKINS_", "BUILD_")
-    for name in [name for name in os.environ if name.startswith(foreign) and name != "REMOTE_LAB_IMAGE_DIR"]:
+    kept = ("REMOTE_LAB_IMAGE_DIR", "PYTEST_ADDOPTS")
+    for name in [name for name in os.environ if name.startswith(foreign) and name not in kept]:
         monkeypatch.delenv(name)
     for name in ("CI", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REMOTE_LAB_JOIN", "0")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """As pytest has it, without the plugins that it takes back in."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", WITHOUT_FOREIGN_PLUGINS)
+    return pytester
 
 
 class LabHost:

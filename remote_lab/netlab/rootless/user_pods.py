@@ -110,7 +110,7 @@ class UserPods(Pods):
 
     def sweep(self) -> None:
         present = cgroups.names()
-        cgroups.sweep(present, {management.link_name(keeper.number) for keeper in keepers.own_keepers()})
+        cgroups.sweep(present - {management.link_name(keeper.number) for keeper in keepers.own_keepers()})
 
 
 def free_networks(pool: IPv4Network) -> Iterator[management.ManagementNetwork]:
