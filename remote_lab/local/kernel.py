@@ -28,10 +28,12 @@ class Lock:
         self._file: int | None = None
 
     def take(self, seconds: float = 0.0) -> bool:
-        """Take it, wait for it at most so long; False when somebody else has it. The file is made.
+        """Take it, unless it is held already; wait for it at most so long; False when somebody else has it.
 
-        OSError when it cannot be made, because its folder is not there for example.
+        The file is made. OSError when it cannot be, because its folder is not there for example.
         """
+        if self._file is not None:
+            return True
         deadline = time.monotonic() + seconds
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -42,6 +44,9 @@ class Lock:
                     return True
             except BlockingIOError:
                 pass
+            except BaseException:  # Ctrl-C as well: nobody else could close it
+                os.close(file)
+                raise
             os.close(file)
             if time.monotonic() >= deadline:
                 return False

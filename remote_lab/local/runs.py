@@ -45,9 +45,13 @@ class Run:
     def make(self) -> None:
         """Make the folder for this user alone; PermissionError when it is somebody else's."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.folder.is_symlink() or self.folder.stat().st_uid != os.geteuid():
+        if not self.is_mine():
             raise PermissionError(f"The folder of the run, {self.folder}, has to belong to user {os.geteuid()}.")
         self.folder.chmod(0o700)
+
+    def is_mine(self) -> bool:
+        """Whether the folder is this user's; OSError when there is none."""
+        return not self.folder.is_symlink() and self.folder.stat().st_uid == os.geteuid()
 
     def obtain_lock(self) -> Lock:
         """What whoever starts or stops the server takes first."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,19 +80,25 @@ def obtain(run_dir: Path, watch_pid: int, environment: Mapping[str, str], say: C
         raise ValueError(f"There is no process {watch_pid} that a server could be run for.")
     run = Run(run_dir)
     with run.obtain_lock() as lock:
-        _take_for_start(run, lock, environment, say)
-        if not run.is_guarded():
-            try:
+        try:
+            _take_for_start(run, lock, environment, say)
+            if not run.is_guarded():
                 _clean_up_leftovers(environment, say)
                 _launch(run, _task(run, watch_pid, started, environment, say), environment, say)
-            except BaseException:  # Ctrl-C as well
-                if not run.is_guarded():
-                    Runs(environment).remove(run)
-                    run.forget()
-                raise
+        except BaseException:  # Ctrl-C as well
+            _give_up(run, lock, environment)
+            raise
         found = _wait_for_answer(run, environment, say)
         user = run.add_user()
     return LocalServer(found["url"], found["joined"], found["provider"], run, user, say, environment)
+
+
+def _give_up(run: Run, lock: kernel.Lock, environment: Mapping[str, str]) -> None:
+    """Leave nothing of a start that brought no guard, unless the folder is another's to start in or to clean up."""
+    with suppress(OSError):
+        if run.is_mine() and lock.take() and not run.is_guarded():
+            Runs(environment).remove(run)
+            run.forget()
 
 
 def _take_for_start(run: Run, lock: kernel.Lock, environment: Mapping[str, str], say: Callable[[str], None]) -> None:
