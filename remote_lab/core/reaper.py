@@ -31,6 +31,9 @@ KEPT_SECONDS = 24 * 3600.0
 
 BACKUP_CHECK_SECONDS = 3600.0
 
+OPENING_SECONDS = 60.0
+"""No transaction takes longer, however long it waits for the others."""
+
 STALLED_SECONDS = 60.0
 STALLED_INTERVALS = 10
 """A loop that has finished no round for this long, whichever is longer, is stalled."""
@@ -180,7 +183,8 @@ class Reaper:
             if session.id in busy or silence <= limit:
                 continue
             self._end(session.id, f"silent for {silence:.0f} s, {session.state} sessions may {limit:g} s")
-        manager.sessions_seen.forget_others({session.id for session in queue}, began)
+        # One that is being opened has been seen already and is in the queue only when its transaction is on disk.
+        manager.sessions_seen.forget_others({session.id for session in queue}, began - OPENING_SECONDS)
 
     def _end_overdue_sessions(self) -> None:
         manager = self._manager

@@ -8,8 +8,11 @@ from dataclasses import replace
 import pytest
 from fakes import FakeClock, FakeRunner, wait_until, yaml_file
 from sqlalchemy import text
+from sqlalchemy.orm import Session as Transaction
 
+from remote_lab.core import sessions
 from remote_lab.core.manager import LabManager
+from remote_lab.core.models import Session
 from remote_lab.core.reaper import Reaper
 from remote_lab.core.sessions import Wish
 from remote_lab.errors import LabTeardownFailed, SessionNotFound
@@ -45,6 +48,27 @@ def test_a_waiting_session_may_be_silent_for_longer(manager: LabManager, reaper:
         manager.touch(first)
         reaper.tick()
         assert gone == is_gone(manager, second)
+
+
+def test_a_session_that_is_being_opened_is_not_silent(
+    manager: LabManager, reaper: Reaper, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reaper looks between the moment when it is seen and the one when it is on disk."""
+    first = manager.open_session().session_id
+    clock.seconds += 5000
+    manager.touch(first)
+    position = sessions.position
+
+    def looked_at(transaction: Transaction, session: Session) -> int:
+        clock.seconds += 1
+        reaper._end_silent_sessions()
+        return position(transaction, session)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "position", looked_at)
+        session_id = manager.open_session().session_id
+    reaper.tick()
+    assert not is_gone(manager, session_id)
 
 
 def test_promotion_starts_the_clock_again(manager: LabManager, reaper: Reaper, clock: FakeClock) -> None:
