@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import socket
+import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,6 +30,7 @@ from remote_lab.patience import Crowd, TimelyReader, TimelySocket, say_goodbye
 
 log = logging.getLogger(__name__)
 
+SWITCH_SECONDS = 0.0005
 HEAD_BYTES = 8192
 """Of a request whose headers are longer, a thread reads the rest."""
 HEALTH, HEALTH_THREADS = b"get /healthz", 2
@@ -66,6 +68,8 @@ class Worker(CrowdedWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Threads get the interpreter in turn: at 5 ms each, as it is by default, a crowd keeps /healthz for a second.
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._waiters = Crowd(self.cfg.threads)
         self._health = ThreadPoolExecutor(HEALTH_THREADS, thread_name_prefix="health")
 
