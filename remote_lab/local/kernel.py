@@ -44,10 +44,9 @@ class Lock:
                     return True
             except BlockingIOError:
                 pass
-            except BaseException:  # Ctrl-C as well: nobody else could close it
-                os.close(file)
-                raise
-            os.close(file)
+            finally:
+                if self._file is None:  # after Ctrl-C as well: nobody else could close it
+                    os.close(file)
             if time.monotonic() >= deadline:
                 return False
             time.sleep(POLL_SECONDS)

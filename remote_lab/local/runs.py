@@ -199,10 +199,13 @@ def _is_mine(path: Path, is_kind: Any) -> bool:
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write a file for this user alone, whole or not at all."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(file, "w") as stream:
-        json.dump(data, stream)
-    partial.replace(path)
+    try:
+        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(file, "w") as stream:
+            json.dump(data, stream)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)  # it is there when this was interrupted, by Ctrl-C or a full disk
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

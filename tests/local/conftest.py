@@ -100,7 +100,7 @@ class Home:
         """Wait until no process, no folder and no entry of a run is left."""
         wait_until(lambda: not self.run_dir(name).exists(), f"{name} is removed", END_SECONDS)
         wait_until(lambda: not self.processes(), "no process is left", END_SECONDS)
-        assert list(self.runs.iterdir()) == []
+        assert list(self.runs.glob("*")) == []
         assert [path for path in self.folder.iterdir() if path.name.startswith(".")] == []
 
     def end(self) -> None:

@@ -7,7 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import requests
@@ -17,6 +22,8 @@ from remote_lab import local
 
 from .conftest import Home
 
+FOLLOWED = str(Path(local.__file__).parent)
+MOST_LINES = 1000
 TAKEN_FIRST = """
 import remote_lab.local.kernel as kernel
 find, taken = kernel.free_port, [{port}, {port}, {port}]
@@ -83,6 +90,45 @@ def test_a_start_that_is_interrupted_leaves_nothing(home: Home) -> None:
         user.wait(CALL_SECONDS)
         wait_until(lambda: not home.run_dir().exists(), f"nothing is left after {moment}")
     home.wait_until_gone()
+
+
+# A file that is open where the interrupt comes is closed by the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_start_that_is_interrupted_at_any_line_leaves_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line of ours up to the start of the guard, one Ctrl-C each."""
+    launched = Mock(side_effect=KeyboardInterrupt)
+    monkeypatch.setattr(local.server.subprocess, "run", launched)
+    for line in range(MOST_LINES):
+        with pytest.raises(KeyboardInterrupt), interrupted_at(line):
+            home.obtain()
+        assert not home.run_dir().exists(), f"line {line}"
+        home.wait_until_gone()
+        if launched.called:
+            return
+    raise AssertionError(f"no guard was started within {MOST_LINES} lines")
+
+
+@contextmanager
+def interrupted_at(line: int) -> Iterator[None]:
+    """Within it, Ctrl-C comes as soon as so many lines of remote_lab.local ran."""
+    ran = 0
+
+    def follow(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal ran
+        if not frame.f_code.co_filename.startswith(FOLLOWED):
+            return None
+        if event == "line":
+            ran += 1
+            if ran > line:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return follow
+
+    sys.settrace(follow)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
 
 
 def test_modules_of_the_working_directory_are_not_imported(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
