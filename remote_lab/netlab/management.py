@@ -21,6 +21,8 @@ from remote_lab.netlab.processes import MAX_PODS, pod_processes
 _LINK_PREFIX = "rlab"
 _ALIAS_WORD = "remote-lab"
 _SUBNET_BITS = 24
+MAX_NODES = 256
+"""No management network has room for more."""
 _LINK_SETTINGS = {
     # Answer for no other address of the host, and to nobody outside the network: a lab cannot fill the neighbor table.
     "ipv4/conf/*/arp_ignore": "2",

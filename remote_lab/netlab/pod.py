@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from remote_lab.netlab import cgroups, management, processes
+from remote_lab.netlab import cgroups, firewall, management, processes
+from remote_lab.netlab.lasting import Lasting
 from remote_lab.netlab.limits import LabLimits
 from remote_lab.netlab.netns.lab import NODE_TAG
 from remote_lab.netlab.netns.pod_start import PodRequest
@@ -64,7 +65,7 @@ class Pod:
 
 
 class Pods:
-    """The pods of one server.
+    """The pods of one server, with a management link each.
 
     Args:
         owner: state tag of the server.
@@ -72,15 +73,56 @@ class Pods:
         limits: of each pod.
     """
 
+    forwarded_ssh_port: int | None = None
+    """Where the port of ssh is at the address of a device; None where it is that of ssh."""
+
     def __init__(self, owner: str, pool: IPv4Network, limits: LabLimits) -> None:
         self._owner = owner
         self._pool = pool
         self._limits = limits
-        self._nameless: dict[int, float] = {}
-        self._unused: dict[str, float] = {}
+        self._guards_host = False
+        self._nameless: Lasting[management.Claim] = Lasting(NAMELESS_SECONDS)
+        self._unused: Lasting[str] = Lasting(UNUSED_SECONDS)
+
+    def guard_host(self) -> None:
+        """Keep labs away from the host and from its routes, from now on.
+
+        Raises:
+            FirewallFailed, IpFailed: the host does not let us.
+        """
+        firewall.ensure()
+        management.set_leak_guard(self._pool)
+        self._guards_host = True
+
+    def unguard_host(self) -> None:
+        """Take away what keeps labs away, unless labs of any server are left."""
+        management.remove_leak_guard(self._pool)
+        if not management.claims():
+            firewall.remove()
+            if management.claims():  # another server has started a lab meanwhile
+                firewall.ensure()
+
+    def look_after_host(self) -> None:
+        """Put back what others took away, as a firewall that is loaded anew flushes all rules; sweep what they left."""
+        try:
+            # A command that takes labs down after the server removed its rules does not miss them.
+            if self._guards_host and firewall.ensure():
+                logger.warning("The rules that keep labs away from this host were gone; they are in force again")
+        except firewall.FirewallFailed:
+            logger.exception("Labs may reach the services of this host")
+        self._release_nameless()
+        self._sweep()
 
     def claim(self, lab_id: str) -> management.ManagementNetwork:
-        return management.claim(self._pool, self._owner, lab_id)
+        """Take a number for a lab.
+
+        Raises:
+            NoFreeNetwork, IpFailed, FirewallFailed, PodFailed: there is none.
+        """
+        management.set_leak_guard(self._pool)
+        network = management.claim(self._pool, self._owner, lab_id)
+        firewall.ensure()  # now, because nobody takes the rules away while there is a claim
+        return network
 
     def start(
         self,
@@ -104,26 +146,10 @@ class Pods:
             PodFailed: it is not there; the claim is still held.
             SameNumber: neither is there.
         """
-        request = self._request(lab_id, network, image, directory, files)
-        pid = _launch(request)
-        if self._inits().get(network.number, [pid]) != [pid]:
-            self._give_up(network, pid, lab_id)
-            raise SameNumber(f"another sandbox on this host has the number {network.number} as well")
-        management.give_to_pod(network, pid)
-        return pid
-
-    def _request(
-        self,
-        lab_id: str,
-        network: management.ManagementNetwork,
-        image: Path,
-        directory: Path,
-        files: Mapping[str, str],
-    ) -> PodRequest:
         held = cgroups.find()
         most = {cgroups.MEMORY: self._limits.memory_bytes, cgroups.PROCESSES: self._limits.processes}
         inside = {name: (text.encode(), 0o644) for name, text in files.items()} | _own_files()
-        return PodRequest(
+        request = PodRequest(
             tag=self._tag(lab_id),
             first_id=processes.first_id(network.number),
             id_count=processes.IDS_PER_POD,
@@ -136,6 +162,25 @@ class Pods:
             processes=self._limits.processes + (_SPARE_PROCESSES if cgroups.PROCESSES in held else 0),
             process_mib=0 if cgroups.MEMORY in held else self._limits.memory_mib,
         )
+        return self._launch(lab_id, network, request)
+
+    def _launch(self, lab_id: str, network: management.ManagementNetwork, request: PodRequest) -> int:
+        pid = _launch(request)
+        if self._inits().get(network.number, [pid]) != [pid]:
+            self._give_up(network, pid, lab_id)
+            raise SameNumber(f"another sandbox on this host has the number {network.number} as well")
+        management.give_to_pod(network, pid)
+        return pid
+
+    def reach(self, lab_id: str, addresses: Collection[str]) -> None:
+        """Make the devices of a lab that boots reachable from this host; with a management link they are.
+
+        Args:
+            lab_id: of the lab.
+            addresses: of its devices in the management network, with or without prefix length.
+        Raises:
+            PodFailed: they are not.
+        """
 
     def find(self, lab_id: str) -> list[Pod]:
         """Return what is left of a lab's pod: usually one, none when nothing is left."""
@@ -151,16 +196,13 @@ class Pods:
         names = (processes.command_name(one.pid) for one in processes.pod_processes() if one.number in numbers)
         return {name.removeprefix(NODE_TAG) for name in names if name.startswith(NODE_TAG)}
 
-    def release_nameless(self) -> None:
+    def _release_nameless(self) -> None:
         """Give back the numbers whose links say of no server for long: `ip` was killed before it could name them."""
-        now = time.monotonic()
         busy = {process.number for process in processes.pod_processes()}
         nameless = [claim for claim in management.claims() if not claim.owner and claim.number not in busy]
-        self._nameless = {claim.index: self._nameless.get(claim.index, now) for claim in nameless}
-        for claim in nameless:
-            if now - self._nameless[claim.index] > NAMELESS_SECONDS:
-                logger.warning("Removing rlab%d, which names no lab", claim.number)
-                management.release(claim)
+        for claim in self._nameless.of(nameless):
+            logger.warning("Removing rlab%d, which names no lab", claim.number)
+            management.release(claim)
 
     def exceeded(self, lab_id: str) -> list[str]:
         """Return which limits a lab has hit, as sentences, as far as its control groups tell; also when it is dead."""
@@ -175,14 +217,15 @@ class Pods:
             if count
         ]
 
-    def sweep(self) -> None:
-        """Remove control groups of pods that are gone, of all servers of this host."""
-        now = time.monotonic()
-        present = cgroups.names()
-        unused = present - {management.link_name(claim.number) for claim in management.claims()}
-        # A server in another network namespace has links that are not seen here, and may be about to use the group.
-        self._unused = {name: self._unused.get(name, now) for name in unused}
-        cgroups.sweep(name for name in unused if now - self._unused[name] > UNUSED_SECONDS)
+    def _sweep(self) -> None:
+        """Remove control groups of pods that are gone, of all servers of this host.
+
+        A server in another network namespace has links that are not seen here, and may be about to use its group.
+        """
+        cgroups.sweep(self._unused.of(cgroups.names() - self._names_in_use()))
+
+    def _names_in_use(self) -> set[str]:
+        return {management.link_name(claim.number) for claim in management.claims()}
 
     def _all(self) -> list[tuple[str, Pod]]:
         inits = self._inits()

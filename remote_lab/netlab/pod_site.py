@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from remote_lab.errors import ProviderUnavailable
@@ -20,7 +20,6 @@ from remote_lab.netlab.image import Images
 from remote_lab.netlab.limits import LabLimits
 from remote_lab.netlab.netns.lab import LOGIN_KEY, PLAN
 from remote_lab.netlab.pod import COMMANDS_INSIDE, PodFailed, Pods, SameNumber, enter_command, unknown
-from remote_lab.netlab.rootless.channel import FORWARDED_PORTS, SSH_PORT
 from remote_lab.netlab.rootless.commands import missing_requirements as rootless_requirements
 from remote_lab.netlab.rootless.user_pods import UserPods
 from remote_lab.netlab.site import ForegroundCall, LabPlace, NetlabRequest, SiteFailed
@@ -37,8 +36,6 @@ _MAX_CHECK_BYTES = 256 * 1024
 _MAX_PLAN_BYTES = 4 * 2**20
 _MAX_KEY_BYTES = 16 * 1024
 _NUMBERS_TRIED = 5
-_MAX_NODES = 256
-"""No management network has room for more."""
 _NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NETNS_LAB = f"{COMMANDS_INSIDE}/netns-lab"
 _PRIVATE_KEY = re.compile(r"-----BEGIN OPENSSH PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END OPENSSH PRIVATE KEY-----\n")
@@ -117,9 +114,7 @@ class PodSite:
         self._pool = pool
         self._stream_output = stream_output
         self._limits = limits
-        self._user_pods = UserPods(state_tag(state_dir), pool, limits) if os.geteuid() != 0 else None
-        """Without root; then nothing of a lab has a way to the host, and there is nothing to guard."""
-        self._pods = self._user_pods or Pods(state_tag(state_dir), pool, limits)
+        self._pods = (UserPods if os.geteuid() != 0 else Pods)(state_tag(state_dir), pool, limits)
         self._missing_features: frozenset[str] | None = None
 
     def prepare(self) -> None:
@@ -129,7 +124,10 @@ class PodSite:
         if missing_features := self._look_at_kernel():
             logger.info("This kernel has no %s: labs cannot use them", ", ".join(sorted(missing_features)))
         cgroups.prepare()
-        self._set_leak_guard()
+        try:
+            self._pods.guard_host()
+        except (firewall.FirewallFailed, management.IpFailed) as error:
+            raise ProviderUnavailable(f"Labs cannot run with the provider 'netns': {error}.") from error
 
     def _look_at_kernel(self) -> frozenset[str]:
         """Look once: modules that are loaded later count from the next start on."""
@@ -137,28 +135,11 @@ class PodSite:
             self._missing_features = features.missing_kernel_features()
         return self._missing_features
 
-    def _set_leak_guard(self) -> None:
-        if self._user_pods:
-            return
-        try:
-            firewall.ensure()
-            management.set_leak_guard(self._pool)
-        except (firewall.FirewallFailed, management.IpFailed) as error:
-            raise ProviderUnavailable(f"Labs cannot run with the provider 'netns': {error}.") from error
-
     def shutdown(self) -> None:
-        if self._user_pods:
-            return
-        management.remove_leak_guard(self._pool)
-        if not management.claims():
-            firewall.remove()
-            if management.claims():  # another server has started a lab meanwhile
-                firewall.ensure()
+        self._pods.unguard_host()
 
     def open(self, place: LabPlace) -> None:
         try:
-            if not self._user_pods:
-                management.set_leak_guard(self._pool)
             self._start(place)
         except (
             PodFailed,
@@ -181,26 +162,17 @@ class PodSite:
 
     def _try_to_start(self, place: LabPlace) -> None:
         network = self._pods.claim(place.lab_id)
-        if not self._user_pods:
-            firewall.ensure()  # now, because nobody takes the rules away while there is a claim
         own_address = f"{network.pod_address}/{network.subnet.prefixlen}"
-        ssh_port = FORWARDED_PORTS[SSH_PORT] if self._user_pods else None
-        defaults = features.netlab_defaults(self._look_at_kernel(), own_address, forwarded_ssh_port=ssh_port)
+        defaults = features.netlab_defaults(
+            self._look_at_kernel(), own_address, forwarded_ssh_port=self._pods.forwarded_ssh_port
+        )
         files = {"etc/netlab/defaults.yml": defaults}
         self._pods.start(place.lab_id, network, self._images.ensure(), place.directory, files)
 
     def reach(self, place: LabPlace, addresses: Collection[str]) -> None:
-        if not self._user_pods:
-            return
         try:
-            subnet = management.subnet_of(self._pool, self._pods.find(place.lab_id)[0].number)
-            devices = {IPv4Address(address.split("/")[0]) for address in addresses}
-            if len(devices) > _MAX_NODES or not all(device in subnet for device in devices):
-                raise SiteFailed(f"its devices have management addresses that are not in {subnet}")
-            self._user_pods.reach(place.lab_id, devices)
-        except IndexError as error:
-            raise SiteFailed("its sandbox is gone") from error
-        except (PodFailed, ValueError) as error:
+            self._pods.reach(place.lab_id, addresses)
+        except PodFailed as error:
             raise SiteFailed(str(error)) from error
 
     def topology_arguments(self, place: LabPlace) -> tuple[str, ...]:
@@ -260,7 +232,7 @@ class PodSite:
             names = [node["name"] for node in read_json(self._read(place, PLAN, _MAX_PLAN_BYTES))["nodes"]]
         except (ValueError, KeyError, TypeError):
             return ()  # netlab will say what is wrong with it, or the lab has made it unreadable for itself
-        return [name for name in names if isinstance(name, str) and _NODE_NAME.fullmatch(name)][:_MAX_NODES]
+        return [name for name in names if isinstance(name, str) and _NODE_NAME.fullmatch(name)][: management.MAX_NODES]
 
     def login_key(self, place: LabPlace) -> str | None:
         found = _PRIVATE_KEY.fullmatch(self._read(place, LOGIN_KEY, _MAX_KEY_BYTES))
@@ -316,20 +288,8 @@ class PodSite:
         return sorted(set(names) - self._pods.node_names(place.lab_id))
 
     def orphans(self, known_lab_ids: Collection[str]) -> list[str]:
-        self._look_after_host()
+        self._pods.look_after_host()
         return unknown(self._pods.lab_ids(), known_lab_ids)
-
-    def _look_after_host(self) -> None:
-        """Put back what others took away, as a firewall that is loaded anew flushes all rules; sweep what they left."""
-        try:
-            # A command that takes labs down after the server removed its rules does not miss them.
-            serves = self._missing_features is not None
-            if serves and not self._user_pods and firewall.ensure():
-                logger.warning("The rules that keep labs away from this host were gone; they are in force again")
-        except firewall.FirewallFailed:
-            logger.exception("Labs may reach the services of this host")
-        self._pods.release_nameless()
-        self._pods.sweep()
 
     def end_orphan(self, lab_id: str, *, deadline: float) -> str | None:
         return self._pods.end(lab_id, deadline=deadline)

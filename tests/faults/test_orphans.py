@@ -90,12 +90,12 @@ def test_a_link_that_names_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     number = management.free_numbers(POOL)[-1]
     ip("link", "add", f"rlab{number}", "type", "veth", "peer", "name", f"rlab{number}p")
     try:
-        pods.release_nameless()
-        pods.release_nameless()
+        pods.look_after_host()
+        pods.look_after_host()
         assert f"rlab{number}" in links()
         began = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: began + pod.NAMELESS_SECONDS + 1)
-        pods.release_nameless()
+        pods.look_after_host()
         assert f"rlab{number}" not in links()
     finally:
         monkeypatch.undo()

@@ -17,6 +17,7 @@ from pathlib import Path
 from remote_lab.netlab import cgroups, management, processes
 from remote_lab.netlab.limits import LabLimits
 from remote_lab.netlab.netns.lab import NODE_TAG
+from remote_lab.netlab.netns.pod_start import PodRequest
 from remote_lab.netlab.pod import Pod, PodFailed, Pods
 from remote_lab.netlab.rootless import channel, keepers
 
@@ -26,10 +27,18 @@ _OWN_IDS_FIRST = 0
 class UserPods(Pods):
     """See `pod.Pods`. All pods of a user have the same ids, so that they share an image without idmapped mounts."""
 
+    forwarded_ssh_port = channel.FORWARDED_PORTS[channel.SSH_PORT]
+
     def __init__(self, owner: str, pool: IPv4Network, limits: LabLimits) -> None:
         super().__init__(owner, pool, limits)
         self._channels: dict[str, channel.Channel] = {}
         """By lab, while it boots."""
+
+    def guard_host(self) -> None:
+        """Nothing to do: nothing of a lab has a way to the host."""
+
+    def unguard_host(self) -> None:
+        """See `guard_host`."""
 
     def claim(self, lab_id: str) -> management.ManagementNetwork:
         for network in free_networks(self._pool):
@@ -47,33 +56,27 @@ class UserPods(Pods):
             "addresses of this host, by which devices are reached (ss -ltnp shows what)"
         )
 
-    def start(
-        self,
-        lab_id: str,
-        network: management.ManagementNetwork,
-        image: Path,
-        directory: Path,
-        files: Mapping[str, str],
-    ) -> int:
-        request = replace(
-            self._request(lab_id, network, image, directory, files), first_id=_OWN_IDS_FIRST, is_rootless=True
-        )
-        _let_others_read(directory)
-        self._ask(lab_id, {"do": "start", "request": asdict(request)})
+    def _launch(self, lab_id: str, network: management.ManagementNetwork, request: PodRequest) -> int:
+        _let_others_read(Path(request.directory))
+        own = replace(request, first_id=_OWN_IDS_FIRST, is_rootless=True)
+        self._ask(lab_id, {"do": "start", "request": asdict(own)})
         pid = next((pod.pid for pod in self.find(lab_id)), None)
         if pid is None:
             raise PodFailed("the sandbox did not start: it ended at once")
         return pid
 
-    def reach(self, lab_id: str, devices: Collection[IPv4Address]) -> None:
-        """Make the devices of a lab that boots reachable from this host; the keeper goes on without us.
-
-        Args:
-            lab_id: of the lab.
-            devices: their management addresses.
-        Raises:
-            PodFailed: they are not.
-        """
+    def reach(self, lab_id: str, addresses: Collection[str]) -> None:
+        """See `Pods.reach`. The keeper forwards to them, and goes on without us."""
+        found = self.find(lab_id)
+        if not found:
+            raise PodFailed("the sandbox is gone")
+        subnet = management.subnet_of(self._pool, found[0].number)
+        try:
+            devices = {IPv4Address(address.split("/")[0]) for address in addresses}
+        except ValueError as error:
+            raise PodFailed(str(error)) from error
+        if len(devices) > management.MAX_NODES or not all(device in subnet for device in devices):
+            raise PodFailed(f"its devices have management addresses that are not in {subnet}")
         self._ask(lab_id, {"do": "forward", "forwards": channel.forwards(sorted(devices))})
         self._channels.pop(lab_id).close()
 
@@ -105,12 +108,11 @@ class UserPods(Pods):
             open_channel.close()
         return None
 
-    def release_nameless(self) -> None:
+    def _release_nameless(self) -> None:
         """Nothing to do: a keeper has its name from its first moment."""
 
-    def sweep(self) -> None:
-        present = cgroups.names()
-        cgroups.sweep(present - {management.link_name(keeper.number) for keeper in keepers.own_keepers()})
+    def _names_in_use(self) -> set[str]:
+        return {management.link_name(keeper.number) for keeper in keepers.own_keepers()}
 
 
 def free_networks(pool: IPv4Network) -> Iterator[management.ManagementNetwork]:
