@@ -27,16 +27,19 @@ def test_the_server_does_what_the_model_says(tmp_path: Path, slots: int, warm_se
 
     Machine.server, Machine.slots, Machine.warm, Machine.steps = server, slots, bool(warm_seconds), 0
     chosen = settings(
-        max_examples=LIVES,
+        # Its first example is always the shortest; were there a third, it would replay parts of the second, and what
+        # threads and kills do is never the same again.
+        max_examples=2,
         stateful_step_count=STEPS_OF_A_LIFE,
         deadline=None,
         database=None,
         print_blob=False,
-        # What threads and kills do is never the same again, so a failure is shown as it came.
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
+    first = choose_seed()
     with running(server):
-        run_state_machine_as_test(seed(choose_seed())(Machine), settings=chosen)
-    assert Machine.steps >= (LIVES - 1) * STEPS_OF_A_LIFE, "hypothesis begins with a short life, the others are whole"
+        for life in range(LIVES):
+            run_state_machine_as_test(seed(first + life)(Machine), settings=chosen)
+    assert Machine.steps >= LIVES * STEPS_OF_A_LIFE
     assert "Traceback" not in server.log.read_text()
