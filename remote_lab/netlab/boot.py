@@ -37,6 +37,7 @@ _DEVICES_EXPRESSION = (
     "+dict([['_netlab_version',_netlab_version]])]"
     " for name,node in nodes.items() if not node.get('unmanaged')])"
 )
+_DEVICES_CALL = ("inspect", "--quiet", "--format", "json", _DEVICES_EXPRESSION)
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,7 @@ class Boot:
         try:
             self.site.open(self.place)
             self._enter("create")
-            result = self._netlab(("up", *self.site.topology_arguments(self.place)), on_line=self._follow)
-            self._check(result, "netlab up")
-            self._enter("devices")
-            devices = self._read_devices()
+            devices = self._bring_up()
             self.site.reach(self.place, _management_addresses(devices))
             return devices
         except (SiteFailed, OSError, ValueError, RecursionError) as error:
@@ -82,13 +80,21 @@ class Boot:
         try:
             self.site.open(self.place)
             self._enter("create")
-            self._check(self._netlab(("create", *self.site.topology_arguments(self.place))), "netlab create")
+            create = self._request(("create", *self.site.topology_arguments(self.place)))
+            self._check(self.site.netlab(self.place, create), "netlab create")
             return self._read_devices()
         except (SiteFailed, OSError, ValueError, RecursionError) as error:
             raise self._failure(str(error)) from error
 
+    def _bring_up(self) -> list[Device]:
+        up = self._request(("up", *self.site.topology_arguments(self.place)), on_line=self._follow)
+        then = self._request(_DEVICES_CALL, capture=True)
+        result = self.site.netlab_up(self.place, up, then, lambda: self._enter("devices"))
+        self._check(result, "netlab inspect" if self.phase == "devices" else "netlab up")
+        return read_devices(result.output)
+
     def _read_devices(self) -> list[Device]:
-        result = self._netlab(("inspect", "--quiet", "--format", "json", _DEVICES_EXPRESSION), capture=True)
+        result = self.site.netlab(self.place, self._request(_DEVICES_CALL, capture=True))
         self._check(result, "netlab inspect")
         return read_devices(result.output)
 
@@ -110,12 +116,11 @@ class Boot:
                 self.not_ready.remove(name)
                 self.report_ready(name)
 
-    def _netlab(
+    def _request(
         self, arguments: tuple[str, ...], *, capture: bool = False, on_line: Callable[[str], None] | None = None
-    ) -> NetlabResult:
+    ) -> NetlabRequest:
         seconds = max(self.deadline - time.monotonic(), 0.0)
-        request = NetlabRequest(arguments, seconds, capture=capture, cancel=self.cancel, on_line=on_line)
-        return self.site.netlab(self.place, request)
+        return NetlabRequest(arguments, seconds, capture=capture, cancel=self.cancel, on_line=on_line)
 
     def _check(self, result: NetlabResult, what: str) -> None:
         if result.ending is Ending.CANCELLED:

@@ -11,6 +11,7 @@ import os
 import re
 import selectors
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -53,6 +54,25 @@ class Ending(Enum):
 
 
 @dataclass(frozen=True)
+class BegunCall:
+    """A command that was started before it is known what it shall do."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    """Its standard input; what it says there goes into the result."""
+
+    def end(self) -> None:
+        """End it and leave no zombie; what it waits for is about to end, or sees that nobody is there any more."""
+        self.control.close()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_LEADER_SECONDS)
+        if self.process.poll() is None:
+            _end_group(self.process, 0.0)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@dataclass(frozen=True)
 class NetlabCall:
     """How netlab is called."""
 
@@ -75,6 +95,8 @@ class NetlabCall:
     """What comes after that is dropped."""
     stream: bool = False
     """What goes to the log file also goes to `output_logger`, as it comes."""
+    begun: BegunCall | None = None
+    """The command runs already; it was started by `begin`."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +115,37 @@ class NetlabResult:
         return self.ending is Ending.EXITED and self.exit_status == 0
 
 
+def begin(command: Sequence[str], environment: Mapping[str, str], directory: Path) -> BegunCall:
+    """Start a command that is told later what to do, by the socket that is its standard input.
+
+    Raises:
+        OSError: the executable cannot be started.
+    """
+    here, there = socket.socketpair()
+    try:
+        process = subprocess.Popen(
+            list(command),
+            stdin=there.fileno(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            cwd=directory,
+            start_new_session=True,
+        )
+    except BaseException:
+        here.close()
+        raise
+    finally:
+        there.close()
+    return BegunCall(process, here)
+
+
 def run_netlab(
     call: NetlabCall,
     *,
     cancel: threading.Event | None = None,
     on_line: Callable[[str], None] | None = None,
+    on_capture: Callable[[], None] | None = None,
 ) -> NetlabResult:
     """Run netlab to its end, its deadline or the caller's wish; never raises for what netlab does.
 
@@ -105,21 +153,14 @@ def run_netlab(
         call: what to run.
         cancel: set by anyone to end the call.
         on_line: gets every line that goes to the log, as it comes.
+        on_capture: told when the first output that goes into the result has come.
     Raises:
         OSError: the executable cannot be started, or the log cannot be written.
     """
     began = time.monotonic()
-    process = subprocess.Popen(
-        list(call.command),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE if call.capture else subprocess.STDOUT,
-        env=dict(call.environment),
-        cwd=call.directory,
-        start_new_session=True,
-    )
+    process = call.begun.process if call.begun else _start(call)
     try:
-        with _Output(process, call, on_line) as output:
+        with _Output(process, call, on_line, on_capture) as output:
             ending = _wait(process, output, began + call.seconds, cancel)
             if ending is not Ending.EXITED:
                 _end(process, call)
@@ -129,13 +170,25 @@ def run_netlab(
         _end(process, call)
         raise
     finally:
-        for stream in (process.stdout, process.stderr):
+        for stream in (process.stdout, process.stderr, call.begun and call.begun.control):
             if stream:
                 stream.close()
     seconds = time.monotonic() - began
     logger.debug("%s: %s, status %s, %.2f s", " ".join(call.command), ending.value, process.returncode, seconds)
     exit_status = process.returncode if ending is Ending.EXITED else None
     return NetlabResult(ending, exit_status, captured.decode(errors="replace"), seconds)
+
+
+def _start(call: NetlabCall) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        list(call.command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if call.capture else subprocess.STDOUT,
+        env=dict(call.environment),
+        cwd=call.directory,
+        start_new_session=True,
+    )
 
 
 def _wait(process: subprocess.Popen[bytes], output: _Output, deadline: float, cancel: threading.Event | None) -> Ending:
@@ -187,22 +240,31 @@ class _Output:
     """Moves what a process says into the log and the result, within limits."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], call: NetlabCall, on_line: Callable[[str], None] | None
+        self,
+        process: subprocess.Popen[bytes],
+        call: NetlabCall,
+        on_line: Callable[[str], None] | None,
+        on_capture: Callable[[], None] | None,
     ) -> None:
         self._selector = selectors.DefaultSelector()
         self._log: IO[bytes] | None = None
         self._log_path = call.log
         self._log_bytes = 0
         self._on_line = on_line
+        self._on_capture = on_capture
         self._stream = call.stream
         self._capture_bytes = call.capture_bytes
         self._line = b""
         self._half = b""
         self._captured = bytearray()
-        for stream, is_captured in ((process.stdout, call.capture), (process.stderr, False)):
+        control = call.begun.control if call.begun else None
+        for stream, is_captured in ((process.stdout, call.capture), (process.stderr, False), (control, True)):
             if stream is not None:
                 os.set_blocking(stream.fileno(), False)
                 self._selector.register(stream, selectors.EVENT_READ, is_captured)
+        # Readable when the process has ended, so that nobody sleeps over that.
+        self._ended = os.pidfd_open(process.pid)
+        self._selector.register(self._ended, selectors.EVENT_READ)
 
     def __enter__(self) -> _Output:
         if self._log_path is not None:
@@ -211,6 +273,7 @@ class _Output:
 
     def __exit__(self, *exception: object) -> None:
         self._selector.close()
+        os.close(self._ended)
         if self._log is not None:
             self._log.close()
 
@@ -220,18 +283,19 @@ class _Output:
 
     def read(self, seconds: float) -> bool:
         """Move what is there, waiting at most so long for it; return whether there was anything."""
-        if not self._selector.get_map():
-            time.sleep(seconds)
-            return False
-        ready = self._selector.select(seconds)
-        for key, _ in ready:
+        ready = [key for key, _ in self._selector.select(seconds) if key.fileobj != self._ended]
+        for key in ready:
             try:
                 chunk = os.read(key.fd, _CHUNK_BYTES)
             except BlockingIOError:
                 continue
+            except ConnectionResetError:  # it went away before it had read all that it was told
+                chunk = b""
             if not chunk:
                 self._selector.unregister(key.fileobj)
             elif key.data:
+                if self._on_capture is not None and not self._captured:
+                    self._on_capture()
                 self._captured += chunk[: self._capture_bytes - len(self._captured)]
             else:
                 self._take(chunk)
@@ -240,7 +304,7 @@ class _Output:
     def read_rest(self) -> None:
         """Move what an ended process left behind; its children may hold the pipe open, so not to its end."""
         deadline = time.monotonic() + _LAST_OUTPUT_SECONDS
-        while self._selector.get_map() and time.monotonic() < deadline and self.read(0.0):
+        while time.monotonic() < deadline and self.read(0.0):
             pass
 
     def _take(self, chunk: bytes) -> None:

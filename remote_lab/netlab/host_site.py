@@ -13,9 +13,10 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from remote_lab.errors import ProviderUnavailable
@@ -97,6 +98,25 @@ class HostSite:
             stream=self._stream_output and not request.quiet,
         )
         return run_netlab(call, cancel=request.cancel, on_line=request.on_line)
+
+    def netlab_up(
+        self, place: LabPlace, up: NetlabRequest, then: NetlabRequest, on_then: Callable[[], None]
+    ) -> NetlabResult:
+        began = time.monotonic()
+        result = self.netlab(place, up)
+        if not result.succeeded:
+            return result
+        on_then()
+        return self.netlab(place, replace(then, seconds=max(up.seconds - (time.monotonic() - began), 0.0)))
+
+    def keep_spare(self) -> None:
+        """Nothing to do: netlab starts on the host, with the files of its lab."""
+
+    def has_spare(self) -> bool:
+        return False
+
+    def drop_spare(self) -> None:
+        """There is none."""
 
     def node_names(self, place: LabPlace) -> Collection[str]:
         return ()  # containerlab and Vagrant say what they begin with, not what is up

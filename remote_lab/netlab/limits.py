@@ -56,6 +56,15 @@ def lab_limits(
     return LabLimits(memory_mib or share, processes or _DEFAULT_PROCESSES, disk_mib or _DEFAULT_DISK_MIB)
 
 
+def available_memory_mib() -> int:
+    """Return what the host has left without swapping, by its own estimate (proc_meminfo(5), MemAvailable)."""
+    return _memory_mib("MemAvailable")
+
+
 def _host_memory_mib() -> int:
+    return _memory_mib("MemTotal")
+
+
+def _memory_mib(field: str) -> int:
     fields = dict(line.split(":", 1) for line in _MEMORY_INFO.read_text().splitlines())
-    return int(fields["MemTotal"].split()[0]) // 1024
+    return int(fields[field].split()[0]) // 1024

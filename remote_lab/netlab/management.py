@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from remote_lab.netlab import rtnetlink
 from remote_lab.netlab.netns.links import UPLINK
 from remote_lab.netlab.processes import MAX_PODS, pod_processes
+
+Found = TypeVar("Found")
 
 _LINK_PREFIX = "rlab"
 _ALIAS_WORD = "remote-lab"
@@ -79,18 +82,19 @@ def link_name(number: int) -> str:
     return f"{_LINK_PREFIX}{number}"
 
 
-def claim(pool: IPv4Network, owner: str, lab_id: str) -> ManagementNetwork:
+def claim(pool: IPv4Network, owner: str, lab_id: str, *, leave_free: int = 0) -> ManagementNetwork:
     """Take a free number and bring up the host's end of its network.
 
     Args:
         pool: where networks of 256 addresses are taken from.
         owner: state tag of this server.
         lab_id: of the lab.
+        leave_free: how many others must be free.
     Raises:
-        NoFreeNetwork: there is none.
+        NoFreeNetwork: there is none, or too few.
         IpFailed: the host cannot make the interface.
     """
-    for number in free_numbers(pool):
+    for number in free_numbers(pool)[leave_free:]:
         network = ManagementNetwork(number, subnet_of(pool, number))
         if _create_link(network, owner, lab_id):
             return network
@@ -141,6 +145,11 @@ def _harden(link: str) -> None:
             Path("/proc/sys/net", name.replace("*", link)).write_text(value)
 
 
+def rename(network: ManagementNetwork, owner: str, lab_id: str) -> None:
+    """Say that a claim is for another lab."""
+    _ip_or_raise("link", "set", network.link, "alias", f"{_ALIAS_WORD}:{owner}:{lab_id}")
+
+
 def give_to_pod(network: ManagementNetwork, pid: int) -> None:
     """Move the pod's end of the network into the network namespace of a process."""
     _ip_or_raise("link", "set", f"{network.link}p", "netns", str(pid), "name", UPLINK)
@@ -148,15 +157,29 @@ def give_to_pod(network: ManagementNetwork, pid: int) -> None:
 
 def claims() -> list[Claim]:
     """Return all claims on this host, of all servers."""
-    found = []
-    for link in _ip_json("link", "show", "type", "veth"):
-        number = str(link["ifname"]).removeprefix(_LINK_PREFIX)
-        if number == link["ifname"] or not number.isdigit():
-            continue
-        word, _, rest = str(link.get("ifalias", "")).partition(":")
-        owner, _, lab_id = rest.partition(":") if word == _ALIAS_WORD else ("", "", "")
-        found.append(Claim(int(number), link["ifindex"], owner, lab_id))
-    return found
+    return [claim for link in _looked(rtnetlink.veths) if (claim := _claim(link)) is not None]
+
+
+def claim_of(number: int) -> Claim | None:
+    """Return the claim on a number; None when nobody has it."""
+    link = _looked(lambda: rtnetlink.veth(link_name(number)))
+    return None if link is None else _claim(link)
+
+
+def _looked(look: Callable[[], Found]) -> Found:
+    try:
+        return look()
+    except OSError as error:
+        raise IpFailed(f"the network interfaces of this host cannot be seen: {error}") from error
+
+
+def _claim(link: rtnetlink.Veth) -> Claim | None:
+    number = link.name.removeprefix(_LINK_PREFIX)
+    if number == link.name or not number.isdigit():
+        return None
+    word, _, rest = link.alias.partition(":")
+    owner, _, lab_id = rest.partition(":") if word == _ALIAS_WORD else ("", "", "")
+    return Claim(int(number), link.index, owner, lab_id)
 
 
 def release(claimed: Claim) -> None:

@@ -7,13 +7,12 @@ from the link's number. Nothing is kept in files, so that a pod is found after a
 from __future__ import annotations
 
 import base64
-import json
 import logging
-import subprocess
+import socket
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -22,31 +21,17 @@ from remote_lab.netlab.lasting import Lasting
 from remote_lab.netlab.limits import LabLimits
 from remote_lab.netlab.netns.lab import NODE_TAG
 from remote_lab.netlab.netns.pod_start import PodRequest
+from remote_lab.netlab.pod_launch import COMMANDS_INSIDE, START_SECONDS, PodFailed, launch, own_files
+
+__all__ = ["COMMANDS_INSIDE", "Pod", "PodFailed", "Pods", "SameNumber", "enter_command", "unknown"]
 
 logger = logging.getLogger(__name__)
 
-_PACKAGE = Path(__file__).parent
-_PROJECT = _PACKAGE.parent.parent
-_ENTER = _PACKAGE / "netns/enter.py"
-_INSIDE = "opt/remote-lab"
-COMMANDS_INSIDE = f"/{_INSIDE}/bin"
-_START_SECONDS = 30
+_ENTER = Path(__file__).parent / "netns/enter.py"
 _SPARE_PROCESSES = 64
 NAMELESS_SECONDS = 30.0
 UNUSED_SECONDS = 5.0
 _TAG_WORD = "remote-lab-pod"
-_LAUNCH = "import sys; sys.path.insert(0, sys.argv[1]); from remote_lab.netlab.netns.pod_start import main; main()"
-_COMMANDS = {"netlab": "netlab_command", "netns-lab": "runtime"}
-_SCRIPT = """#!/usr/bin/python3 -I
-import sys
-sys.path[:0] = ["/opt/remote-lab", "/opt/netlab"]
-from remote_lab.netlab.netns.{module} import main
-main()
-"""
-
-
-class PodFailed(Exception):
-    """A pod did not start; the message says why."""
 
 
 class SameNumber(PodFailed):
@@ -75,6 +60,8 @@ class Pods:
 
     forwarded_ssh_port: int | None = None
     """Where the port of ssh is at the address of a device; None where it is that of ssh."""
+    can_rename = True
+    """Whether a pod can be there before its lab."""
 
     def __init__(self, owner: str, pool: IPv4Network, limits: LabLimits) -> None:
         self._owner = owner
@@ -83,6 +70,8 @@ class Pods:
         self._guards_host = False
         self._nameless: Lasting[management.Claim] = Lasting(NAMELESS_SECONDS)
         self._unused: Lasting[str] = Lasting(UNUSED_SECONDS)
+        self._seen: dict[str, Pod] = {}
+        """The pods of labs as they were found last: where to look first, never an answer."""
 
     def guard_host(self) -> None:
         """Keep labs away from the host and from its routes, from now on.
@@ -113,14 +102,14 @@ class Pods:
         self._release_nameless()
         self._sweep()
 
-    def claim(self, lab_id: str) -> management.ManagementNetwork:
-        """Take a number for a lab.
+    def claim(self, lab_id: str, *, leave_free: int = 0) -> management.ManagementNetwork:
+        """Take a number for a lab, unless only so many are left.
 
         Raises:
             NoFreeNetwork, IpFailed, FirewallFailed, PodFailed: there is none.
         """
         management.set_leak_guard(self._pool)
-        network = management.claim(self._pool, self._owner, lab_id)
+        network = management.claim(self._pool, self._owner, lab_id, leave_free=leave_free)
         firewall.ensure()  # now, because nobody takes the rules away while there is a claim
         return network
 
@@ -131,6 +120,8 @@ class Pods:
         image: Path,
         directory: Path,
         files: Mapping[str, str],
+        *,
+        name_socket: int | None = None,
     ) -> int:
         """Start a pod in a network that was claimed for it.
 
@@ -140,6 +131,7 @@ class Pods:
             image: root file system.
             directory: seen at /lab, where everything in the pod starts; nothing is written to it.
             files: path inside -> text, beside our own package and commands.
+            name_socket: descriptor by which `rename` names the pod; None: it is called after the lab at once.
         Returns:
             the host's pid of its PID 1.
         Raises:
@@ -148,7 +140,7 @@ class Pods:
         """
         held = cgroups.find()
         most = {cgroups.MEMORY: self._limits.memory_bytes, cgroups.PROCESSES: self._limits.processes}
-        inside = {name: (text.encode(), 0o644) for name, text in files.items()} | _own_files()
+        inside = {name: (text.encode(), 0o644) for name, text in files.items()} | own_files()
         request = PodRequest(
             tag=self._tag(lab_id),
             first_id=processes.first_id(network.number),
@@ -161,16 +153,37 @@ class Pods:
             # Where a control group counts, it is the first to refuse, because it says so afterwards.
             processes=self._limits.processes + (_SPARE_PROCESSES if cgroups.PROCESSES in held else 0),
             process_mib=0 if cgroups.MEMORY in held else self._limits.memory_mib,
+            name_socket=name_socket,
         )
         return self._launch(lab_id, network, request)
 
     def _launch(self, lab_id: str, network: management.ManagementNetwork, request: PodRequest) -> int:
-        pid = _launch(request)
+        pid = launch(request)
         if self._inits().get(network.number, [pid]) != [pid]:
             self._give_up(network, pid, lab_id)
             raise SameNumber(f"another sandbox on this host has the number {network.number} as well")
         management.give_to_pod(network, pid)
         return pid
+
+    def rename(self, network: management.ManagementNetwork, pid: int, name_socket: socket.socket, lab_id: str) -> None:
+        """Give a pod that waits for its name to a lab; what keeps labs from the host is in force then.
+
+        Args:
+            network: of the pod.
+            pid: its PID 1.
+            name_socket: the other end of what `start` was given.
+            lab_id: of the lab.
+        Raises:
+            PodFailed, IpFailed, FirewallFailed, OSError: it has no such name, or not everywhere.
+        """
+        management.set_leak_guard(self._pool)
+        firewall.ensure()
+        management.rename(network, self._owner, lab_id)
+        name_socket.settimeout(START_SECONDS)
+        name_socket.sendall(f"{self._tag(lab_id)}\n".encode())
+        name_socket.recv(1)  # nothing: the program that is PID 1 from now on does not have the socket
+        if processes.command_name(pid) != self._tag(lab_id):
+            raise PodFailed("the sandbox ended")
 
     def reach(self, lab_id: str, addresses: Collection[str]) -> None:
         """Make the devices of a lab that boots reachable from this host; with a management link they are.
@@ -184,22 +197,48 @@ class Pods:
 
     def find(self, lab_id: str) -> list[Pod]:
         """Return what is left of a lab's pod: usually one, none when nothing is left."""
+        if (seen := self._seen.pop(lab_id, None)) is not None and self._is_as_seen(seen):
+            self._seen[lab_id] = seen
+            return [seen]
+        found = self._search(lab_id)
+        if len(found) == 1 and found[0].pid is not None and found[0].claim is not None:
+            self._seen[lab_id] = found[0]
+        return found
+
+    def _is_as_seen(self, pod: Pod) -> bool:
+        """Return whether a pod is there as before, by what the kernel says of its process and its link now."""
+        process = None if pod.pid is None else processes.read_process(pod.pid)
+        is_there = process is not None and process.is_pid_1 and process.number == pod.number
+        return is_there and management.claim_of(pod.number) == pod.claim
+
+    def _search(self, lab_id: str) -> list[Pod]:
         return [pod for found_id, pod in self._all() if found_id == lab_id]
 
     def lab_ids(self) -> set[str]:
         """Return the labs of which anything is left."""
-        return {lab_id for lab_id, _ in self._all()}
+        found = {lab_id for lab_id, _ in self._all()}
+        self._seen = {lab_id: pod for lab_id, pod in self._seen.items() if lab_id in found}
+        return found
+
+    def missing_nodes(self, lab_id: str, names: Collection[str]) -> set[str]:
+        """Return which of these nodes have no first process. Any process can say it is one: its lab lies to itself."""
+        # Who is seen is there; only who is not needs a look at all processes of the host.
+        near = (child for pod in self.find(lab_id) if pod.pid for child in processes.children(pod.pid))
+        seen = processes.names_after(NODE_TAG, near)
+        missing = set(names) - seen
+        return missing - self.node_names(lab_id) if missing else missing
 
     def node_names(self, lab_id: str) -> set[str]:
-        """Return the nodes whose first process lives. A process can call itself that: its lab lies about itself."""
-        numbers = {pod.number for pod in self.find(lab_id)}
-        names = (processes.command_name(one.pid) for one in processes.pod_processes() if one.number in numbers)
-        return {name.removeprefix(NODE_TAG) for name in names if name.startswith(NODE_TAG)}
+        """Return the nodes whose first process lives, as `missing_nodes` sees them."""
+        numbers = {pod.number for pod in self._search(lab_id)}
+        pids = (one.pid for one in processes.pod_processes() if one.number in numbers)
+        return processes.names_after(NODE_TAG, pids)
 
     def _release_nameless(self) -> None:
         """Give back the numbers whose links say of no server for long: `ip` was killed before it could name them."""
-        busy = {process.number for process in processes.pod_processes()}
-        nameless = [claim for claim in management.claims() if not claim.owner and claim.number not in busy]
+        nameless = [claim for claim in management.claims() if not claim.owner]
+        busy = {process.number for process in processes.pod_processes()} if nameless else ()
+        nameless = [claim for claim in nameless if claim.number not in busy]
         for claim in self._nameless.of(nameless):
             logger.warning("Removing rlab%d, which names no lab", claim.number)
             management.release(claim)
@@ -271,7 +310,8 @@ class Pods:
         Returns:
             what is still there at the deadline, as a sentence, otherwise None.
         """
-        for pod in self.find(lab_id):
+        self._seen.pop(lab_id, None)
+        for pod in self._search(lab_id):
             # The number stays claimed until nobody has its uids any more.
             pid, held = pod.pid, pod.claim is not None
             while True:
@@ -283,7 +323,7 @@ class Pods:
             cgroups.remove(management.link_name(pod.number))
             if pod.claim is not None:
                 management.release(pod.claim)
-        while left := [pod for pod in self.find(lab_id) if pod.claim is not None]:
+        while left := [pod for pod in self._search(lab_id) if pod.claim is not None]:
             if time.monotonic() > deadline:
                 return f"network interface rlab{left[0].number} is still there"
             time.sleep(0.01)
@@ -298,46 +338,10 @@ class Pods:
         return None
 
     def _give_up(self, network: management.ManagementNetwork, pid: int, lab_id: str) -> None:
-        processes.kill_pod(network.number, pid, holds_number=False, deadline=time.monotonic() + _START_SECONDS)
+        processes.kill_pod(network.number, pid, holds_number=False, deadline=time.monotonic() + START_SECONDS)
         for claim in management.claims():
             if (claim.number, claim.owner, claim.lab_id) == (network.number, self._owner, lab_id):
                 management.release(claim)
-
-
-def _launch(request: PodRequest) -> int:
-    # -I and an environment of its own: nothing of the server's reaches the pod, whose PID 1 inherits from this process.
-    result = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _LAUNCH, str(_PROJECT)],
-        input=json.dumps(asdict(request)),
-        capture_output=True,
-        text=True,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
-        cwd="/",
-        start_new_session=True,
-        timeout=_START_SECONDS,
-        check=False,
-    )
-    try:
-        answer = json.loads(result.stdout)
-    except ValueError as error:
-        raise PodFailed(f"the sandbox did not start: {result.stderr.strip()[-2000:]}") from error
-    if "error" in answer:
-        raise PodFailed(f"the sandbox did not start: {answer['error']}")
-    return int(answer["pid"])
-
-
-def _own_files() -> dict[str, tuple[bytes, int]]:
-    """Return our package for the inside of a pod: path -> bytes and permission bits."""
-    package = {
-        f"{_INSIDE}/{path.relative_to(_PROJECT)}": (path.read_bytes(), 0o644)
-        for path in (_PACKAGE.parent / "__init__.py", _PACKAGE / "__init__.py", *(_PACKAGE / "netns").glob("*.py"))
-    }
-    commands = {
-        f"{COMMANDS_INSIDE}/{name}": (_SCRIPT.format(module=module).encode(), 0o755)
-        for name, module in _COMMANDS.items()
-    }
-    template = {"etc/netlab/netns/netns.j2": ((_PACKAGE / "netns/netns.j2").read_bytes(), 0o644)}
-    return package | commands | template
 
 
 def enter_command(pid: int, command: Sequence[str]) -> list[str]:

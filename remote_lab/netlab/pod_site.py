@@ -7,14 +7,14 @@ import json
 import logging
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from remote_lab.errors import ProviderUnavailable
 from remote_lab.netlab import cgroups, features, firewall, management
 from remote_lab.netlab.answers import plain, read_json
-from remote_lab.netlab.connector import NetlabCall, NetlabResult, run_netlab
+from remote_lab.netlab.connector import BegunCall, NetlabCall, NetlabResult, run_netlab
 from remote_lab.netlab.device_state import MAX_OUTPUT_BYTES, MAX_TOTAL_BYTES, Collected, Said, Wanted
 from remote_lab.netlab.image import Images
 from remote_lab.netlab.limits import LabLimits
@@ -23,6 +23,7 @@ from remote_lab.netlab.pod import COMMANDS_INSIDE, PodFailed, Pods, SameNumber, 
 from remote_lab.netlab.rootless.commands import missing_requirements as rootless_requirements
 from remote_lab.netlab.rootless.user_pods import UserPods
 from remote_lab.netlab.site import ForegroundCall, LabPlace, NetlabRequest, SiteFailed
+from remote_lab.netlab.warm_start import WarmStarts
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ class PodSite:
         self._stream_output = stream_output
         self._limits = limits
         self._pods = (UserPods if os.geteuid() != 0 else Pods)(state_tag(state_dir), pool, limits)
+        self._warm_starts = WarmStarts(self._pods, images, _ENVIRONMENT, self._files)
         self._missing_features: frozenset[str] | None = None
 
     def prepare(self) -> None:
@@ -136,11 +138,13 @@ class PodSite:
         return self._missing_features
 
     def shutdown(self) -> None:
+        self._warm_starts.without_spares(self._pods.lab_ids())
         self._pods.unguard_host()
 
     def open(self, place: LabPlace) -> None:
         try:
-            self._start(place)
+            if not self._warm_starts.open(place):
+                self._start(place)
         except (
             PodFailed,
             firewall.FirewallFailed,
@@ -162,12 +166,34 @@ class PodSite:
 
     def _try_to_start(self, place: LabPlace) -> None:
         network = self._pods.claim(place.lab_id)
+        self._pods.start(place.lab_id, network, self._images.ensure(), place.directory, self._files(network))
+
+    def _files(self, network: management.ManagementNetwork) -> dict[str, str]:
         own_address = f"{network.pod_address}/{network.subnet.prefixlen}"
         defaults = features.netlab_defaults(
             self._look_at_kernel(), own_address, forwarded_ssh_port=self._pods.forwarded_ssh_port
         )
-        files = {"etc/netlab/defaults.yml": defaults}
-        self._pods.start(place.lab_id, network, self._images.ensure(), place.directory, files)
+        return {"etc/netlab/defaults.yml": defaults}
+
+    def keep_spare(self) -> None:
+        self._warm_starts.keep()
+
+    def has_spare(self) -> bool:
+        return self._warm_starts.is_there()
+
+    def drop_spare(self) -> None:
+        self._warm_starts.drop()
+
+    def netlab_up(
+        self, place: LabPlace, up: NetlabRequest, then: NetlabRequest, on_then: Callable[[], None]
+    ) -> NetlabResult:
+        try:
+            begun = self._warm_starts.begin(place, self._pid(place), (up, then))
+            return run_netlab(
+                self._call(place, [], up, begun), cancel=up.cancel, on_line=up.on_line, on_capture=on_then
+            )
+        finally:
+            self._warm_starts.renew()
 
     def reach(self, place: LabPlace, addresses: Collection[str]) -> None:
         try:
@@ -200,9 +226,14 @@ class PodSite:
         return pid
 
     def _run(self, place: LabPlace, command: list[str], request: NetlabRequest) -> NetlabResult:
-        pid = self._pid(place)
-        call = NetlabCall(
-            command=enter_command(pid, command),
+        call = self._call(place, enter_command(self._pid(place), command), request)
+        return run_netlab(call, cancel=request.cancel, on_line=request.on_line)
+
+    def _call(
+        self, place: LabPlace, command: Sequence[str], request: NetlabRequest, begun: BegunCall | None = None
+    ) -> NetlabCall:
+        return NetlabCall(
+            command=command,
             environment=_ENVIRONMENT,
             directory=Path("/"),
             log=None if request.quiet else place.log,
@@ -212,8 +243,8 @@ class PodSite:
             grace_seconds=0.0,
             leader_only_waits=True,
             stream=self._stream_output and not request.quiet,
+            begun=begun,
         )
-        return run_netlab(call, cancel=request.cancel, on_line=request.on_line)
 
     def _read(self, place: LabPlace, file: Path, max_bytes: int) -> str:
         """Return the beginning of a file of the lab's directory, empty when it cannot be read.
@@ -261,7 +292,10 @@ class PodSite:
         return _read_collected(result.output)
 
     def close(self, place: LabPlace, *, deadline: float) -> str | None:
-        return self._pods.end(place.lab_id, deadline=deadline)
+        try:
+            return self._pods.end(place.lab_id, deadline=deadline)
+        finally:
+            self._warm_starts.forget(place.lab_id)
 
     def vanished(self, place: LabPlace) -> str | None:
         found = self._pods.find(place.lab_id)
@@ -285,11 +319,11 @@ class PodSite:
         return plain("; ".join(str(problem) for problem in problems))[:1000] or None
 
     def dead_nodes(self, place: LabPlace, names: Collection[str]) -> list[str]:
-        return sorted(set(names) - self._pods.node_names(place.lab_id))
+        return sorted(self._pods.missing_nodes(place.lab_id, names))
 
     def orphans(self, known_lab_ids: Collection[str]) -> list[str]:
         self._pods.look_after_host()
-        return unknown(self._pods.lab_ids(), known_lab_ids)
+        return unknown(self._warm_starts.without_spares(self._pods.lab_ids()), known_lab_ids)
 
     def end_orphan(self, lab_id: str, *, deadline: float) -> str | None:
         return self._pods.end(lab_id, deadline=deadline)

@@ -24,7 +24,7 @@ from remote_lab.netlab.doctor import Doctor, Finding
 from remote_lab.netlab.foreground import run_in_foreground
 from remote_lab.netlab.host_site import HostSite, find_netlab
 from remote_lab.netlab.image import Images
-from remote_lab.netlab.limits import LabLimits, lab_limits
+from remote_lab.netlab.limits import LabLimits, available_memory_mib, lab_limits
 from remote_lab.netlab.management import IpFailed
 from remote_lab.netlab.pod_site import PodSite
 from remote_lab.netlab.site import LabPlace, NetlabRequest, Site, SiteFailed
@@ -77,12 +77,13 @@ class Runner:
         if provider == "auto":
             provider = _choose_provider(netlab) or pod_site.PROVIDER
         self._site: Site
-        if provider == pod_site.PROVIDER:
+        self._limits = (limits or lab_limits()) if provider == pod_site.PROVIDER else None
+        if self._limits is not None:
             self._site = PodSite(
                 images=images,
                 state_dir=state_dir,
                 pool=management_pool,
-                limits=limits or lab_limits(),
+                limits=self._limits,
                 stream_output=stream_output,
             )
         else:
@@ -114,6 +115,25 @@ class Runner:
     def shutdown(self) -> None:
         """Undo `prepare`; labs go on."""
         self._site.shutdown()
+
+    def has_memory(self) -> bool:
+        """Whether the host has left what one more lab may take; where nothing limits labs, yes."""
+        return self._limits is None or available_memory_mib() >= self._limits.memory_mib
+
+    def keep_spare(self) -> None:
+        """Prepare for the next boot from now on, where that makes it faster; returns at once.
+
+        Only for the process that boots, and lives.
+        """
+        self._site.keep_spare()
+
+    def has_spare(self) -> bool:
+        """Return whether a boot that begins now finds what `keep_spare` prepares."""
+        return self._site.has_spare()
+
+    def drop_spare(self) -> None:
+        """Undo `keep_spare`."""
+        self._site.drop_spare()
 
     def boot(
         self,

@@ -113,6 +113,31 @@ class Site(Protocol):
             SiteFailed: the place is not open.
         """
 
+    def netlab_up(
+        self, place: LabPlace, up: NetlabRequest, then: NetlabRequest, on_then: Callable[[], None]
+    ) -> NetlabResult:
+        """Run `netlab up` for a lab and, when that succeeded, another call, whose output is captured.
+
+        Args:
+            place: of the lab; nothing of it runs.
+            up: the first call; its deadline and its `cancel` count for both.
+            then: the second one.
+            on_then: told when the second one begins.
+        Returns:
+            how the last one ended.
+        Raises:
+            SiteFailed: the place is not open.
+        """
+
+    def keep_spare(self) -> None:
+        """Have at hand what the next boot can use, from now on; returns at once. Of no use to who does not boot."""
+
+    def has_spare(self) -> bool:
+        """Return whether a boot that begins now would find it."""
+
+    def drop_spare(self) -> None:
+        """Give it up; returns when it is gone."""
+
     def node_names(self, place: LabPlace) -> Collection[str]:
         """Return the nodes of a lab that starts, where its boot log tells which are up; empty where it does not."""
 

@@ -13,6 +13,7 @@ from harness import Server, list_labs, wait_until
 
 from remote_lab.netlab import management, processes
 from remote_lab.netlab.pod_site import state_tag
+from remote_lab.netlab.spares import is_spare
 
 NODE = "nodes: { h1: { device: linux } }\n"
 """The smallest real lab."""
@@ -24,7 +25,7 @@ PLUGIN = {"hang.py": "import time\nprint('the plugin hangs', flush=True)\ntime.s
 
 @dataclass(frozen=True)
 class Footprint:
-    """Of the labs of one server."""
+    """Of the labs of one server; its spare sandbox, which goes with it, is none."""
 
     links: frozenset[int]
     """Numbers of its pods' management links."""
@@ -36,7 +37,8 @@ class Footprint:
     @classmethod
     def of(cls, server: Server) -> Footprint:
         owner = state_tag(server.state_dir)
-        numbers = frozenset(claim.number for claim in management.claims() if claim.owner == owner)
+        claims = [claim for claim in management.claims() if claim.owner == owner]
+        numbers = frozenset(claim.number for claim in claims if not is_spare(claim.lab_id))
         of_pods = {
             process.pid
             for process in processes.pod_processes()

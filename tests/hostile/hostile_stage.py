@@ -18,6 +18,7 @@ from hostile_watch import Bait, Watch
 
 from remote_lab.netlab import management, processes
 from remote_lab.netlab.pod_site import state_tag
+from remote_lab.netlab.spares import is_spare
 
 HERE = Path(__file__).parent
 UPLOADS = HERE / "uploads"
@@ -103,7 +104,8 @@ class Stage:
         """The labs of the server that have a pod, by what the kernel knows -> the host's number of its PID 1."""
         tag = state_tag(self.server.state_dir)
         inits = {process.number: process.pid for process in processes.pod_processes() if process.is_pid_1}
-        return {claim.lab_id: inits.get(claim.number) for claim in management.claims() if claim.owner == tag}
+        claims = [claim for claim in management.claims() if claim.owner == tag and not is_spare(claim.lab_id)]
+        return {claim.lab_id: inits.get(claim.number) for claim in claims}
 
     def send(self, session_id: str, files: Mapping[str, bytes], **arguments: Any) -> requests.Response:
         """`POST /lab` with these files, `topology.yml` as the topology."""

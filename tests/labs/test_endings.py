@@ -119,8 +119,7 @@ def test_killed_pod_is_noticed_and_cleaned(host: Host) -> None:
     pod = host.pod(place)
     assert pod.pid is not None
     os.kill(pod.pid, signal.SIGKILL)
-    wait_for(lambda: host.runner.probe(place) is not None)
-    assert host.runner.probe(place) == "its sandbox is gone"
+    wait_for(lambda: host.runner.probe(place) == "its sandbox is gone")
     assert host.runner.status(place) == "The lab does not run: its sandbox is gone."
     host.runner.stop(place)
     assert_nothing_left(host, place)

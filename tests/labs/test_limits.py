@@ -21,7 +21,7 @@ from remote_lab.netlab.runner import LabPlace
 pytestmark = pytest.mark.lab
 
 SINGLE = "defaults.device: linux\nnodes: [ h1 ]\n"
-LIMITS = LabLimits(memory_mib=320, processes=200, disk_mib=32)
+LIMITS = LabLimits(memory_mib=400, processes=200, disk_mib=32)
 MEMORY_HOG = "kept = [bytes([1]) * 2**20 for _ in range(1000)]"
 OWN_TMPFS = """
 import subprocess
@@ -117,8 +117,8 @@ def boot_with(host: Host, plugin: str) -> LabBootFailed:
 @pytest.mark.parametrize(
     ("plugin", "said"),
     [
-        (MEMORY_HOG, "it used more memory than REMOTE_LAB_LAB_MEMORY_MIB=320 allows"),
-        (OWN_TMPFS, "it used more memory than REMOTE_LAB_LAB_MEMORY_MIB=320 allows"),
+        (MEMORY_HOG, "it used more memory than REMOTE_LAB_LAB_MEMORY_MIB=400 allows"),
+        (OWN_TMPFS, "it used more memory than REMOTE_LAB_LAB_MEMORY_MIB=400 allows"),
         (FORK_BOMB, "it started more processes than REMOTE_LAB_LAB_PROCESSES=200 allows"),
         (DISK_FILLER, "it wrote more than REMOTE_LAB_LAB_DISK_MIB=32 allows"),
         (INODE_FILLER, "it wrote more than REMOTE_LAB_LAB_DISK_MIB=32 allows"),

@@ -17,6 +17,7 @@ from harness import Server, list_labs
 
 from remote_lab.netlab.pod_site import state_tag
 from remote_lab.netlab.processes import PodProcess, read_process
+from remote_lab.netlab.spares import is_spare
 
 SYSTEM_FOLDERS = ("/sys/fs/cgroup",)
 
@@ -30,12 +31,13 @@ class Census:
     """Of all its pods that were ever seen."""
 
     def links(self) -> dict[int, str]:
-        """Its management links: number -> lab."""
+        """Its management links: number -> lab; that of its spare sandbox is left out."""
         found = {}
         for link in _links():
             word, _, rest = str(link.get("ifalias", "")).partition(":")
             owner, _, lab_id = rest.partition(":")
-            if word == "remote-lab" and owner == state_tag(self.server.state_dir):
+            is_its_own = word == "remote-lab" and owner == state_tag(self.server.state_dir)
+            if is_its_own and not is_spare(lab_id):
                 found[int(link["ifname"].removeprefix("rlab"))] = lab_id
         self.numbers |= set(found)
         return found

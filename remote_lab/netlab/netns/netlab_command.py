@@ -32,8 +32,13 @@ class ProviderFinder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, Path(__file__).with_name(_MODULES[fullname]))
 
 
-def main() -> None:
+def install() -> None:
+    """Let netlab find our provider and our plugin."""
     sys.meta_path.append(ProviderFinder())
+
+
+def main() -> None:
+    install()
     import netsim.cli
 
     without_ansible.install()

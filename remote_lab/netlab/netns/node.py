@@ -6,6 +6,7 @@ A node is a net, mount, uts, ipc and pid namespace in the pod. Its PID 1 prepare
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -53,12 +54,23 @@ class Credentials:
 
 @dataclass(eq=False)
 class StartingNode:
-    """A node whose namespaces and root stand and that waits for its links."""
+    """A node on its way: its namespaces are made, then its root, then it waits for its links."""
 
     node: Node
-    pid: int
+    _child: int
     _said: TextIOWrapper
     _go: TextIOWrapper
+    pid: int = 0
+    """Its PID 1, from `settle` on."""
+
+    def settle(self) -> None:
+        """Return when its namespaces are there.
+
+        Raises:
+            NodeError: they are not.
+        """
+        self.pid = int(_expect(self._said, self.node, "pid "))
+        os.waitpid(self._child, 0)
 
     def fileno(self) -> int:
         """For `select`: readable when `wait` does not block."""
@@ -81,7 +93,7 @@ class StartingNode:
 
 
 def start(node: Node, plan: Plan, credentials: Credentials) -> StartingNode:
-    """Create the namespaces of a node; its root is built while the caller goes on."""
+    """Begin to make a node; it is built while the caller goes on."""
     said_read, said_write = os.pipe()
     go_read, go_write = os.pipe()
     child = os.fork()
@@ -91,10 +103,7 @@ def start(node: Node, plan: Plan, credentials: Credentials) -> StartingNode:
         _run_child(node, plan, credentials, said_write, go_read)
     os.close(said_write)
     os.close(go_read)
-    said, go = os.fdopen(said_read), os.fdopen(go_write, "w")
-    pid = int(_expect(said, node, "pid "))
-    os.waitpid(child, 0)
-    return StartingNode(node, pid, said, go)
+    return StartingNode(node, child, os.fdopen(said_read), os.fdopen(go_write, "w"))
 
 
 def _expect(said: TextIOWrapper, node: Node, prefix: str) -> str:
@@ -230,7 +239,15 @@ def _frr_command(name: str) -> list[str]:
 
 
 def _prepare_frr() -> None:
-    for directory in ("/etc/frr", "/run/frr", "/var/log/frr"):
-        _run("install", "-d", "-o", "frr", "-g", "frr", "-m", "755", directory)
+    for directory in map(Path, ("/etc/frr", "/run/frr", "/var/log/frr")):
+        directory.mkdir(parents=True, exist_ok=True)
+        _give_to_frr(directory, 0o755)
     Path("/etc/frr/vtysh.conf").write_text("service integrated-vtysh-config\n")
-    _run("install", "-o", "frr", "-g", "frr", "-m", "640", "/dev/null", "/etc/frr/frr.conf")
+    configuration = Path("/etc/frr/frr.conf")
+    configuration.write_bytes(b"")
+    _give_to_frr(configuration, 0o640)
+
+
+def _give_to_frr(path: Path, mode: int) -> None:
+    shutil.chown(path, "frr", "frr")
+    path.chmod(mode)

@@ -10,7 +10,7 @@ Procedure, with L the launcher (this process), A its child, B the pod's PID 1:
 3. A becomes uid 0 of the user namespace and unshares the rest. Its copy of the mounts is locked: the pod cannot make
    them writable again (mount_namespaces(7)).
 4. A forks B, tells L its pid and ends; B builds its root, becomes session leader, gives up its privileges and executes
-   `sleep`.
+   `sleep`. A spare pod, which no lab has yet, waits for its name before that, and ends with whoever would tell it.
 5. L prints `{"pid": ...}` or `{"error": ...}`.
 """
 
@@ -41,6 +41,7 @@ _NAMESPACES = (
 )
 _PR_SET_DUMPABLE, _PR_SET_SECUREBITS = 4, 28
 _SECBIT_NO_SETUID_FIXUP = 1 << 2
+_MAX_NAME = 1024
 _HOSTS = b"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 pod\n"
 
 
@@ -66,6 +67,9 @@ class PodRequest:
     """And threads, of the whole pod."""
     process_mib: int
     """Memory of each process, 0 where a control group holds all of them together."""
+    name_socket: int | None = None
+    """Descriptor by which PID 1 is told its name when it is known, one line; it ends when nobody will. The tag is not
+    used then."""
     is_rootless: bool = False
     """The launcher is root of a user namespace of an ordinary user, with the ids of the pod, which own the image."""
 
@@ -149,7 +153,7 @@ def _run_child(request: PodRequest, said: int, go: int, image: Path, directory: 
         if pid:
             os.write(said, f"pid {pid}\n".encode())
             os._exit(0)
-        _become_pid_1(request, image, directory, scratch)
+        _become_pid_1(request, said, image, directory, scratch)
     except BaseException as error:  # noqa: BLE001 - last words of a forked process, which must never return
         os.write(said, f"{type(error).__name__}: {error}\n".encode())
     os._exit(1)
@@ -173,7 +177,7 @@ def _become_first_user(first_id: int) -> None:
     os.setresuid(first_id, first_id, first_id)
 
 
-def _become_pid_1(request: PodRequest, image: Path, directory: Path, scratch: Path) -> NoReturn:
+def _become_pid_1(request: PodRequest, said: int, image: Path, directory: Path, scratch: Path) -> NoReturn:
     os.setsid()
     os.umask(0o022)
     files = {name: RootFile(base64.b64decode(content), mode) for name, (content, mode) in request.files.items()}
@@ -201,4 +205,20 @@ def _become_pid_1(request: PodRequest, image: Path, directory: Path, scratch: Pa
     os.chdir("/lab")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     privileges.confine_to_pod()
-    os.execve(_INIT, [request.tag, "infinity"], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})  # noqa: S606
+    tag = request.tag
+    if request.name_socket is not None:
+        os.dup2(null, said, inheritable=False)  # the launcher waits no longer
+        tag = _wait_for_name(request.name_socket)
+    os.execve(_INIT, [tag, "infinity"], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})  # noqa: S606
+
+
+def _wait_for_name(descriptor: int) -> str:
+    """Return what this pod will be called; the other end is closed to it by the exec that follows."""
+    os.set_inheritable(descriptor, False)
+    said = b""
+    while not said.endswith(b"\n"):
+        chunk = os.read(descriptor, _MAX_NAME)
+        if not chunk:  # its server has no use for it, or died
+            os._exit(0)
+        said += chunk
+    return said.decode().strip()

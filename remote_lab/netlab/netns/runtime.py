@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,11 @@ from remote_lab.netlab.netns import lab, links, node
 _PROCESS_END_SECONDS = 10.0
 _SCRIPT_SECONDS = 120.0
 _TOOL_SECONDS = 30
+INSTALLED = "netns-lab is installed"
+_KEYS = Path("/run/netns-keys")
+_LOGIN_KEY = _KEYS / lab.LOGIN_KEY.name
+_PUBLIC_KEY = _LOGIN_KEY.with_suffix(".pub")
+_HOST_KEY = _KEYS / "host_key"
 _STOP_PROCESS = 'pkill -x "$0"; while pgrep -x "$0" > /dev/null; do sleep 0.01; done'
 
 
@@ -50,11 +56,10 @@ def up() -> None:
     credentials = make_credentials(plan.password)
     state: dict[str, lab.NodeState] = {}
     try:
-        starting = []
-        for planned in plan.nodes:
-            started = node.start(planned, plan, credentials)
-            starting.append(started)
-            state[planned.name] = lab.NodeState(started.pid)
+        starting = [node.start(planned, plan, credentials) for planned in plan.nodes]
+        for started in starting:
+            started.settle()
+            state[started.node.name] = lab.NodeState(started.pid)
         lab.write_state(state)
         links.connect(plan, {name: known.pid for name, known in state.items()})
         for started in starting:
@@ -119,18 +124,29 @@ def _is_bridge_or_veth(name: str) -> bool:
     return name == links.MANAGEMENT_BRIDGE or name.startswith("lan") or name[:1] in "mlsx"
 
 
+def make_keys() -> None:
+    """Make the keys of this lab, once: a login key, and one host key for all nodes."""
+    partial = _KEYS.with_suffix(".new")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(mode=0o700)
+    _output("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(partial / _LOGIN_KEY.name))
+    _output("dropbearkey", "-t", "ed25519", "-f", str(partial / _HOST_KEY.name))
+    partial.rename(_KEYS)
+
+
 def make_credentials(password: str) -> node.Credentials:
-    """Make the keys of this lab: a login key in `netns_files/`, one host key for all nodes."""
+    """Return what lets a user into the nodes; the login key is put into `netns_files/`."""
+    if not _KEYS.exists():
+        make_keys()
     lab.KEY_DIRECTORY.mkdir(exist_ok=True)
-    login_key, host_key = lab.LOGIN_KEY, Path("/run/host_key")
-    for path in (login_key, host_key):
-        path.unlink(missing_ok=True)
-    _output("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(login_key))
-    _output("dropbearkey", "-t", "ed25519", "-f", str(host_key))
+    for key in (_LOGIN_KEY, _PUBLIC_KEY):
+        copy = lab.KEY_DIRECTORY / key.name
+        copy.unlink(missing_ok=True)
+        shutil.copy(key, copy)
     return node.Credentials(
         password_hash=_output("openssl", "passwd", "-6", "-stdin", stdin=password).strip(),
-        public_key=login_key.with_suffix(".pub").read_text().strip(),
-        host_key=host_key.read_bytes(),
+        public_key=_PUBLIC_KEY.read_text().strip(),
+        host_key=_HOST_KEY.read_bytes(),
     )
 
 
@@ -165,7 +181,7 @@ def check() -> None:
 
 def installed() -> None:
     """Print a line, as netlab's provider probe expects of a tool that is there."""
-    print("netns-lab is installed")
+    print(INSTALLED)
 
 
 def execute(name: str, command: list[str]) -> NoReturn:

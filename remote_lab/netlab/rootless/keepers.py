@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TAG_WORD = "remote-lab-pod"
+_POD_DEPTH = 3
+"""Of pid namespaces, the host's, the keeper's and the pod's own."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,23 @@ def _read_keeper(process: _Process) -> Keeper | None:
     return None
 
 
+def keeper_of(pod: int) -> Keeper | None:
+    """Return the keeper of a pod that is given by its PID 1; None when either is gone, or it is something else."""
+    process = _read(pod)
+    if process is None or len(process.numbers) != _POD_DEPTH or process.numbers[-1] != 1:
+        return None
+    parent = _read(process.parent)
+    return None if parent is None else _read_keeper(parent)
+
+
 def pods_of(keepers: Collection[Keeper]) -> dict[int, int]:
     """Return for each keeper's pid the PID 1 of its pod, where that lives."""
-    return {parent: pid for pid, parent in _first_processes({keeper.pid for keeper in keepers}, depth=3)}
+    return {parent: pid for pid, parent in _first_processes({keeper.pid for keeper in keepers}, depth=_POD_DEPTH)}
 
 
 def nodes_of(pods: Collection[int]) -> list[int]:
     """Return the PID 1 of each node of pods, which are given by theirs."""
-    return [pid for pid, _ in _first_processes(set(pods), depth=4)]
+    return [pid for pid, _ in _first_processes(set(pods), depth=_POD_DEPTH + 1)]
 
 
 def _first_processes(parents: Collection[int], *, depth: int) -> list[tuple[int, int]]:
@@ -85,16 +96,20 @@ def _first_processes(parents: Collection[int], *, depth: int) -> list[tuple[int,
 
 def _processes() -> Iterator[_Process]:
     for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            text = Path(f"/proc/{entry}/status").read_text()
-        except OSError:
-            continue  # ended meanwhile
-        fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-        if fields["State"].split()[0] not in "ZX":
-            numbers = tuple(int(number) for number in fields["NSpid"].split())
-            yield _Process(int(entry), int(fields["PPid"]), int(fields["Uid"].split()[0]), numbers)
+        if entry.isdigit() and (process := _read(int(entry))) is not None:
+            yield process
+
+
+def _read(pid: int) -> _Process | None:
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None  # ended meanwhile
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    if fields["State"].split()[0] in "ZX":
+        return None
+    numbers = tuple(int(number) for number in fields["NSpid"].split())
+    return _Process(pid, int(fields["PPid"]), int(fields["Uid"].split()[0]), numbers)
 
 
 def end(keeper: Keeper, *, deadline: float) -> bool:

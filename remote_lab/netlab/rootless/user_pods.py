@@ -27,6 +27,7 @@ _OWN_IDS_FIRST = 0
 class UserPods(Pods):
     """See `pod.Pods`. All pods of a user have the same ids, so that they share an image without idmapped mounts."""
 
+    can_rename = False
     forwarded_ssh_port = channel.FORWARDED_PORTS[channel.SSH_PORT]
 
     def __init__(self, owner: str, pool: IPv4Network, limits: LabLimits) -> None:
@@ -40,7 +41,7 @@ class UserPods(Pods):
     def unguard_host(self) -> None:
         """See `guard_host`."""
 
-    def claim(self, lab_id: str) -> management.ManagementNetwork:
+    def claim(self, lab_id: str, *, leave_free: int = 0) -> management.ManagementNetwork:
         for network in free_networks(self._pool):
             number, address = network.number, channel.forward_address(network.host_address)
             try:
@@ -93,10 +94,13 @@ class UserPods(Pods):
         pids = keepers.pods_of(own)
         return [(keeper.lab_id, Pod(keeper.number, pids.get(keeper.pid), _claim(keeper))) for keeper in own]
 
+    def _is_as_seen(self, pod: Pod) -> bool:
+        keeper = None if pod.pid is None else keepers.keeper_of(pod.pid)
+        return keeper is not None and _claim(keeper) == pod.claim
+
     def node_names(self, lab_id: str) -> set[str]:
-        pids = [pod.pid for pod in self.find(lab_id) if pod.pid is not None]
-        names = (processes.command_name(pid) for pid in keepers.nodes_of(pids))
-        return {name.removeprefix(NODE_TAG) for name in names if name.startswith(NODE_TAG)}
+        pids = [pod.pid for pod in self._search(lab_id) if pod.pid is not None]
+        return processes.names_after(NODE_TAG, keepers.nodes_of(pids))
 
     def end(self, lab_id: str, *, deadline: float) -> str | None:
         for keeper in keepers.own_keepers():
