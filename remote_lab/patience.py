@@ -188,6 +188,13 @@ class TimelyReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no typ
         """How much of what is read next is here already."""
         return int(self.buf.getbuffer().nbytes)
 
+    def take(self) -> bytes:
+        """What was read beyond the last request."""
+        data = bytes(self.buf.getvalue())
+        self.buf.seek(0)
+        self.buf.truncate()
+        return data
+
     def chunk(self) -> bytes:
         try:
             if self.must_say_continue:

@@ -1,8 +1,8 @@
 """gunicorn's threaded worker, made fit for clients that are slow, gone or wrong. What is served is not known here.
 
-A thread gets a request when its head is there, waits for its client as `patience.py` says, and asks for the body only
-when somebody wants to read it. What gunicorn refuses by itself, before there is a request, is answered in the shape of
-all errors.
+The loop reads heads, and answers itself what can be answered from memory, or holds it. A thread gets any other request
+when its head is there, waits for its client as `patience.py` says, and asks for the body only when somebody wants to
+read it. What gunicorn refuses by itself, before there is a request, is answered in the shape of all errors.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import logging
 import math
 import socket
 import sys
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from types import FrameType
 from typing import Any, Protocol
@@ -26,13 +28,14 @@ from gunicorn.workers.gthread import TConn
 
 from remote_lab.connections import Connection, CrowdedWorker
 from remote_lab.errors import transport_code
+from remote_lab.heads import HEAD_BYTES, HEAD_END, read_head, without_query, write_answer
 from remote_lab.patience import Crowd, TimelyReader, TimelySocket, say_goodbye
+from remote_lab.web.fast import FastAnswers, Hold, Told
+from remote_lab.web.requests import STARTED
 
 log = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.0005
-HEAD_BYTES = 8192
-"""Of a request whose headers are longer, a thread reads the rest."""
 HEALTH, HEALTH_THREADS = b"get /healthz", 2
 BODIES = (b"content-length", b"transfer-encoding")
 """Headers of requests whose body somebody would have to wait for."""
@@ -65,6 +68,8 @@ class Worker(CrowdedWorker):
     """A signal that ends it also ends what runs beside it, and SIGINT is as orderly as SIGTERM."""
 
     service: Stoppable | None = None
+    fast: FastAnswers | None = None
+    """Answers what needs no thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -87,7 +92,10 @@ class Worker(CrowdedWorker):
         return alive
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
-        """No thread is bothered before the head of a request is complete: senders of half ones cost none."""
+        """No thread is bothered before the head of a request is complete: senders of half ones cost none.
+
+        Who says more while its request is held is listened to when that is answered; who hangs up is let go.
+        """
         try:
             data = conn.sock.recv(HEAD_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -95,26 +103,95 @@ class Worker(CrowdedWorker):
         except OSError:
             data = b""
         conn.heard += data
-        if not data and not conn.heard:
-            self._close(conn)
-        elif not data or b"\r\n\r\n" in conn.heard or len(conn.heard) >= HEAD_BYTES:
-            super().on_client_socket_readable(conn, client)
-
-    def enqueue_req(self, conn: Connection) -> None:
-        """Who asks whether the server is well waits behind nobody: without an answer it would be ended for dead."""
-        head = bytes(conn.heard).lower()
-        if not head.startswith(HEALTH) or any(header in head for header in BODIES):
-            super().enqueue_req(conn)
+        if conn in self.parking:
+            if data:
+                self.stop_listening_to(conn)
+            else:
+                self.parking.leave(conn)
+                self.close_silent(conn)
+        elif not data and not conn.heard:
+            self.close_silent(conn)
+        elif data and self._answer_at_once(conn):
             return
-        conn.init()
-        self._wrap_future(self._health.submit(self.handle, conn), conn)
+        elif not data or HEAD_END in conn.heard or len(conn.heard) >= HEAD_BYTES:
+            self._enqueue(conn)
+
+    def resume(self, conn: Connection) -> None:
+        if not self._answer_at_once(conn, was_held=True):
+            # It has been held: what the routes answer, they answer without holding it once more.
+            conn.heard[:] = without_query(bytes(conn.heard))
+            self._enqueue(conn)
+
+    def _answer_at_once(self, conn: Connection, was_held: bool = False) -> bool:
+        """Answer a request, or hold it; False when a thread has to look at it."""
+        if self.fast is None or not conn.heard.endswith(HEAD_END):
+            return False
+        read = read_head(bytes(conn.heard))
+        if read is None:
+            return False
+        environ, keep = read
+        if was_held:
+            environ[STARTED] = conn.asked_at
+        answer = self.fast.answer(environ, not self.parking.is_full, was_held)
+        if isinstance(answer, Hold):
+            conn.asked_at = environ[STARTED]
+            return self._park(conn, answer)
+        if answer is not None:
+            self._tell(conn, answer, keep and self.alive)
+        return answer is not None
+
+    def _park(self, conn: Connection, hold: Hold) -> bool:
+        try:
+            self.parking.park(conn, time.monotonic() + hold.seconds, hold.begin)
+        except Exception:
+            log.exception("A request could not be held without a thread")
+            return False
+        return True
+
+    def _tell(self, conn: Connection, answer: Told, keep: bool) -> None:
+        """Send an answer of the loop's own; a client that does not take it now is waited for by a thread."""
+        data = write_answer(answer.status, answer.headers, answer.body, keep)
+        conn.heard.clear()
+        try:
+            sent = conn.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close_silent(conn)
+            return
+        if sent < len(data) or (not keep and _is_saying_more(conn.sock)):
+            self.stop_listening_to(conn)
+            self.submit(self.tpool, conn, partial(self._finish, data[sent:], keep))
+        elif keep:
+            self.has_answered(conn)
+        else:
+            self.close_silent(conn)
+
+    def _finish(self, rest: bytes, keep: bool, conn: Connection) -> tuple[bool, TConn]:
+        reader = self._timely(conn)
+        try:
+            if rest:
+                conn.sock.sendall(rest)
+            if not keep:
+                with suppress(OSError):
+                    say_goodbye(conn.sock, False, reader.pace)
+        finally:
+            reader.end()
+        return keep, conn
+
+    def _enqueue(self, conn: Connection) -> None:
+        """Give a request to a thread.
+
+        Who asks whether the server is well waits behind nobody: without an answer it would be ended for dead.
+        """
+        self.stop_listening_to(conn)
+        head = bytes(conn.heard).lower()
+        is_health = head.startswith(HEALTH) and not any(header in head for header in BODIES)
+        self.submit(self._health if is_health else self.tpool, conn)
 
     def handle(self, conn: Connection) -> tuple[bool, TConn]:
         """Serve one request of a connection; returns whether another may follow."""
-        if not isinstance(conn.sock, TimelySocket):
-            conn.sock = TimelySocket.of(conn.sock, self._waiters)
-            conn.parser.unreader = TimelyReader(conn.sock, self._waiters)
-        reader, heard = conn.parser.unreader, bytes(conn.heard)
+        reader, heard = self._timely(conn), bytes(conn.heard)
         conn.heard.clear()
         reader.begin(heard)
         try:
@@ -122,12 +199,22 @@ class Worker(CrowdedWorker):
             left_bytes = _unread_bytes(conn.parser.mesg)
             if keep and left_bytes:
                 keep = _discard(conn.parser.mesg, reader, left_bytes)
-            if not keep:
+            if keep:
+                conn.heard += reader.take()  # by who does not wait for one answer to ask for the next
+            else:
                 with suppress(OSError):
                     say_goodbye(conn.sock, not reader.gave_up and bool(left_bytes), reader.pace)
         finally:
             reader.end()
         return keep, conn
+
+    def _timely(self, conn: Connection) -> TimelyReader:
+        """What a thread reads a connection with, which waits for nobody for too long."""
+        if not isinstance(conn.sock, TimelySocket):
+            conn.sock = TimelySocket.of(conn.sock, self._waiters)
+            conn.parser.unreader = TimelyReader(conn.sock, self._waiters)
+        reader: TimelyReader = conn.parser.unreader
+        return reader
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
         """gunicorn asks for the body before anybody has looked at the head; here who reads it does."""
@@ -167,6 +254,13 @@ def _answer(status: HTTPStatus, detail: str) -> bytes:
         "\r\n",
     )
     return "\r\n".join(lines).encode("ascii") + body
+
+
+def _is_saying_more(client: socket.socket) -> bool:
+    try:
+        return bool(client.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
 
 
 def _unread_bytes(message: Any) -> float:

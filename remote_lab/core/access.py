@@ -2,12 +2,15 @@
 
 A good token is let in whatever came before it from the same address: many clients may share one, and nobody guesses
 256 bits, so slowing down keeps the log and the server from being flooded, not the tokens from being found.
+
+Good tokens are remembered until somebody, in whatever process, changes one: a poll asks no database who polls.
 """
 
 from __future__ import annotations
 
 import hmac
 import logging
+import sqlite3
 import threading
 import time
 from dataclasses import dataclass, field
@@ -18,7 +21,9 @@ from remote_lab.callers import ADMIN, Caller
 from remote_lab.config import AUTO, TOKEN, Config
 from remote_lab.core import tokens
 from remote_lab.core.db import Database
+from remote_lab.core.models import Token
 from remote_lab.core.throttle import Tally
+from remote_lab.core.witness import Written
 from remote_lab.errors import TokenInvalid, TooManyWrongTokens
 
 log = logging.getLogger(__name__)
@@ -43,6 +48,15 @@ class Entry:
     """Of the token that commands on this host use."""
 
 
+@dataclass(frozen=True)
+class Known:
+    """A token that was good when it was looked up."""
+
+    token_id: int
+    caller: Caller
+    expires_at: datetime | None
+
+
 def asks_for_tokens(config: Config, is_loopback: bool, has_tokens: bool) -> bool:
     """Whether a server with these settings asks for tokens.
 
@@ -64,23 +78,72 @@ class Access:
         self._lock = threading.Lock()
         self._uses: dict[int, datetime] = {}
         self._written: dict[int, float] = {}
+        self._known: dict[str, Known] = {}
+        """By digest; no more than there are tokens on record."""
+        self._epoch = 0
+        """Grows with every change of a token."""
+        self._has_changed = False
+        database.follow(self)
 
     def recognise(self, token: str, address: str) -> Caller:
         """Who calls with this token from this address; TokenInvalid, TooManyWrongTokens."""
         sha256 = tokens.digest(token)
+        known = self._remembered(sha256)
+        return known if known is not None else self._look_up(sha256, address)
+
+    def known(self, token: str) -> Caller | None:
+        """Who calls with a token, without asking the database; None when `recognise` has to."""
+        return self._remembered(tokens.digest(token))
+
+    def _remembered(self, sha256: str) -> Caller | None:
         if hmac.compare_digest(sha256, self.entry.operator_digest or ""):
             return OPERATOR
+        self._database.look()
         now = datetime.now(UTC)
+        with self._lock:
+            known = self._known.get(sha256)
+            if known is None or (known.expires_at is not None and known.expires_at <= now):
+                return None
+            self._uses[known.token_id] = now
+        return known.caller
+
+    def _look_up(self, sha256: str, address: str) -> Caller:
+        now = datetime.now(UTC)
+        with self._lock:
+            epoch = self._epoch
         with self._database.read() as transaction:
             found = tokens.find(transaction, sha256)
             if found is None:
                 self._refuse(sha256, "The token is not valid.", address)
             if (why := tokens.why_unusable(found, now)) is not None:
                 self._refuse(sha256, why, address)
-            token_id, caller = found.id, tokens.caller_of(found)
+            known = _known(found)
         with self._lock:
-            self._uses[token_id] = now
-        return caller
+            self._uses[known.token_id] = now
+            if self._epoch == epoch:
+                self._known[sha256] = known
+        return known.caller
+
+    def prepare(self, _connection: sqlite3.Connection, written: Written) -> None:
+        """See `remote_lab.core.witness.Follower`."""
+        self._has_changed = written.has_tokens
+
+    def publish(self) -> None:
+        """See `remote_lab.core.witness.Follower`."""
+        if self._has_changed:
+            self._forget()
+
+    def reload(self, _connection: sqlite3.Connection) -> None:
+        """See `remote_lab.core.witness.Follower`."""
+        self._forget()
+
+    def wake(self) -> None:
+        """Nobody waits for a token."""
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._epoch += 1
+            self._known.clear()
 
     def write_uses(self, at_once: bool = False) -> None:
         """Put on record when tokens were used last, of each at most once a minute unless `at_once`."""
@@ -108,3 +171,7 @@ class Access:
         if self._announced.count(address) == 0:
             log.warning("Too many wrong tokens from %s, or in all: answered 429, for %d s", address, wait_seconds)
         raise TooManyWrongTokens(wait_seconds)
+
+
+def _known(token: Token) -> Known:
+    return Known(token.id, tokens.caller_of(token), token.expires_at)

@@ -3,7 +3,8 @@
 SQLite in WAL mode lets readers go on beside one writer. Write transactions begin IMMEDIATE, so that a conflict shows at
 their start and not in their middle (a deferred one that read first fails with SQLITE_BUSY_SNAPSHOT at its first
 write, whatever the busy timeout), and queue on one lock in the process, because waiting in SQLite's busy handler is
-unfair and slow. What they change is durable when they return (synchronous=FULL).
+unfair and slow. What they change is durable when they return (synchronous=FULL), and known to those who keep some of it
+in memory (`follow`, see `witness.py`).
 
 What is no fault of whoever asks (somebody else's lock, a full disk) is DatabaseUnavailable, within seconds: a server
 whose requests all wait looks dead. What a start does with a database is in `schema.py`.
@@ -17,21 +18,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import create_engine, event, make_url, text
+from sqlalchemy import Connection, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.core.backup import remedy
 from remote_lab.core.clock import Clock
 from remote_lab.core.waiting import Changes
+from remote_lab.core.witness import Follower, Witness
 from remote_lab.errors import DatabaseUnavailable, DatabaseUnusable
 
 BUSY_TIMEOUT_MILLISECONDS = 5_000
 """How long another process may have the database locked: an operator's statement, never one of this process."""
 WRITE_WAIT_SECONDS = 10.0
 """How long a write transaction waits for those of this process in front of it, each of which takes milliseconds."""
+WAL_BYTES = 8 * 2**20
+"""What is left of the write-ahead log after a reader that was open for long (a backup) let it grow; SQLite itself
+begins anew at half of it (sqlite.org/wal.html, 1000 pages)."""
 _LOCKED = "The database is locked by another process, or too slow. Try again in a few seconds."
 _REPLACED = "The database was removed or replaced while the server runs. Its operator has to restart it."
 _FAULTS: Mapping[int, str] = {
@@ -64,7 +69,8 @@ def on_failure(transaction: Transaction, undo: Callable[[], object]) -> None:
 class Database:
     """One engine and its two kinds of transactions; safe to use from many threads.
 
-    `changes` counts the write transactions, for those who wait for one. `clock` says when something is put on record.
+    `changes` counts the write transactions that changed something, for those who wait for one. `clock` says when
+    something is put on record.
     """
 
     def __init__(self, url: str) -> None:
@@ -81,9 +87,13 @@ class Database:
         self._write_lock = threading.Lock()
         self.changes = Changes()
         self.clock = Clock()
+        self._witness = Witness(self.path)
         self._engine = create_engine(self.url, pool_size=8, max_overflow=-1)
-        event.listen(self._engine, "connect", self._prepare_connection)
-        event.listen(self._engine, "begin", _begin)
+        # One connection: what is not written through it was written by somebody else.
+        self._writer = create_engine(self.url, pool_size=1, max_overflow=0)
+        for engine, begin in ((self._engine, _begin), (self._writer, self._begin_to_write)):
+            event.listen(engine, "connect", self._prepare_connection)
+            event.listen(engine, "begin", begin)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -95,36 +105,87 @@ class Database:
     def write(self) -> Iterator[Transaction]:
         """The only transaction that may change the database at this time; committed when the block ends well.
 
-        What `after_commit` registered runs when it is on disk and the next writer may begin, what `on_failure`
-        registered when it is not. DatabaseUnavailable when it cannot be begun or committed.
+        When it is on disk the followers know of it before the next writer may begin, and what `after_commit` registered
+        runs then. What `on_failure` registered runs when it is not. DatabaseUnavailable when it cannot be begun or
+        committed.
         """
-        engine = self._engine.execution_options(begin="IMMEDIATE")
-        with self._turn_to_write(), Transaction(engine, expire_on_commit=False) as transaction:
+        with self._turn_to_write(), self._witnessed(), Transaction(self._writer, expire_on_commit=False) as transaction:
             try:
                 yield transaction
+                transaction.flush()
+                has_changed = self._witness.prepare()
                 transaction.commit()
             except BaseException:
                 for undo in transaction.info.get(_ON_FAILURE, ()):
                     undo()
                 raise
+            self._witness.publish()
+        self._witness.wake()
         for action in transaction.info.get(_AFTER_COMMIT, ()):
             action()
-        self.changes.happened()
+        if has_changed:
+            self.changes.happened()
+
+    def follow(self, follower: Follower) -> None:
+        """Let somebody keep in memory what is in the database; to be called before the database is used."""
+        self._witness.followers.append(follower)
+
+    def is_current(self) -> bool:
+        """Whether `look` would have nothing to do, nor to wait for."""
+        return self._witness.is_current()
+
+    def look(self) -> None:
+        """See to it that the followers know all that was committed before this call, whoever did; DatabaseUnavailable.
+
+        Reads nothing of the database where nobody but this object has written. Not for followers themselves.
+        """
+        if self._witness.is_current():
+            return
+        with self._write_turn(), _faults_named():
+            if not self._witness.is_current():
+                with self._writer.connect() as connection:
+                    self._witness.reload(_raw(connection))
+        self._witness.wake()
 
     @contextmanager
-    def _turn_to_write(self) -> Iterator[None]:
-        """Hold the lock of the writers; a fault in the meantime is remembered until a transaction gets through."""
+    def _witnessed(self) -> Iterator[None]:
+        is_in_doubt = False
+        self._witness.enter()
+        try:
+            yield
+        except (SQLAlchemyError, DatabaseUnavailable):
+            is_in_doubt = True
+            raise
+        finally:
+            self._witness.end(is_in_doubt)
+
+    @contextmanager
+    def _write_turn(self) -> Iterator[None]:
+        """Hold the lock of the writers."""
         if not self._write_lock.acquire(timeout=WRITE_WAIT_SECONDS):
             raise DatabaseUnavailable(_LOCKED)
         try:
-            with _faults_named():
-                yield
-            self._write_problem = None
-        except DatabaseUnavailable as fault:
-            self._write_problem = fault.detail
-            raise
+            yield
         finally:
             self._write_lock.release()
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        """The same; a fault in the meantime is remembered until a transaction gets through."""
+        with self._write_turn():
+            try:
+                with _faults_named():
+                    yield
+                self._write_problem = None
+            except DatabaseUnavailable as fault:
+                self._write_problem = fault.detail
+                raise
+
+    def _begin_to_write(self, connection: Connection) -> None:
+        raw = _raw(connection)
+        self._witness.arm(raw)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        self._witness.begun(raw)
 
     def upgrade(self) -> None:
         """Bring the schema to this version's with the shipped migrations; DatabaseUnusable when that cannot be done."""
@@ -142,6 +203,7 @@ class Database:
                 command.upgrade(settings, "head")
                 # Where there is nothing to upgrade, only this shows that the file takes no writes.
                 connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+            self._forget_writer()
         except (SQLAlchemyError, CommandError, OSError) as error:
             raise DatabaseUnusable(self._refusal(error)) from error
 
@@ -167,6 +229,11 @@ class Database:
     def dispose(self) -> None:
         """Close the connections that lie idle in the pool."""
         self._engine.dispose()
+        self._forget_writer()
+
+    def _forget_writer(self) -> None:
+        self._witness.close()
+        self._writer.dispose()
 
     def _prepare_connection(self, connection: Any, _record: Any) -> None:
         self._check_file()
@@ -176,6 +243,7 @@ class Database:
             "synchronous=FULL",
             "foreign_keys=ON",
             f"busy_timeout={BUSY_TIMEOUT_MILLISECONDS}",
+            f"journal_size_limit={WAL_BYTES}",
         ):
             connection.execute(f"PRAGMA {pragma}").close()
         if self._file is None:
@@ -200,17 +268,21 @@ def _faults_named() -> Iterator[None]:
     """Raise DatabaseUnavailable for what is no defect of ours."""
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, sqlite3.Error) as error:
         if (fault := fault_of(error)) is not None:
             raise DatabaseUnavailable(fault) from error
         raise
 
 
-def fault_of(error: DBAPIError) -> str | None:
+def fault_of(error: DBAPIError | sqlite3.Error) -> str | None:
     """What is wrong with the database, as a sentence; None when it is rather the statement."""
-    code = getattr(error.orig, "sqlite_errorcode", None)  # Python 3.11
+    code = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlite_errorcode", None)  # Python 3.11
     return None if code is None else _FAULTS.get(code & 0xFF)
 
 
-def _begin(connection: Any) -> None:
+def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    return cast(sqlite3.Connection, connection.connection.dbapi_connection)

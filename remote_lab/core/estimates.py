@@ -1,56 +1,148 @@
 """How long things will take, from how long they took. Nobody is promised anything.
 
 Measured are the last sessions and boots on record; medians, because one session that was forgotten for hours says
-nothing about the others.
+nothing about the others. What polls ask is computed once after each change of who is active (`Outlook`).
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session as Transaction
 
-from remote_lab.core.models import Lab, Session
-from remote_lab.states import SessionState
+from remote_lab.core.board import Entry, Sight
+from remote_lab.core.db import Database
+from remote_lab.core.models import Lab, Session, Token
+from remote_lab.states import LabState, SessionState
 
 MEASURED = 50
 """How many of the last sessions or boots count."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """How long sessions may go on, as far as it can be known."""
+
+    turn: int
+    """The turn of the board that it is for."""
+    usual_seconds: float | None
+    """For which a session keeps its slot; None while none was measured."""
+    shortest_seconds: float | None
+    """For which one of the last kept it."""
+    active: Mapping[str, float]
+    """For which each active session will keep it, by its id, where its lab tells."""
+
+
+class Outlook:
+    """What was measured last, until somebody becomes active or ends, or a lab changes; safe for many threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._last: Expectation | None = None
+        self._names: dict[int, str] = {}
+
+    def expectation(self, turn: int, active: Iterable[Entry]) -> Expectation:
+        """For who is active in a turn of the board; reads the database once for each turn."""
+        with self._lock:
+            # A later one is as good: it was read when somebody looked at the board later.
+            if self._last is None or self._last.turn < turn:
+                self._last = self._measure(turn, active)
+            return self._last
+
+    def shortest_seconds(self) -> float | None:
+        """For which one of the last sessions kept its slot, the quickest, as far as it is known."""
+        return None if self._last is None else self._last.shortest_seconds
+
+    def name(self, token_id: int | None) -> str | None:
+        """What a token is called, which never changes."""
+        if token_id is None:
+            return None
+        if token_id not in self._names:
+            with self._database.read() as transaction:
+                names = transaction.execute(select(Token.id, Token.name)).all()
+            self._names = {row.id: row.name for row in names}
+        return self._names.get(token_id)
+
+    def turn_in_seconds(self, sight: Sight, slots: int) -> float | None:
+        """The seconds until the turn of a session that waits; None when nothing was measured yet."""
+        expected = self.expectation(sight.turn, sight.active)
+        usual = expected.usual_seconds
+        if usual is None:
+            return None
+        now = self._database.clock.now()
+        busy = []
+        for entry in sight.active:
+            since = entry.activated_at or now
+            busy.append(max(0.0, expected.active.get(entry.id, usual) - (now - since).total_seconds()))
+        free = max(0, slots - len(busy))
+        return turn_in_seconds(busy, free, max(0, sight.position - len(busy)), usual)
+
+    def _measure(self, turn: int, active: Iterable[Entry]) -> Expectation:
+        ids = [entry.id for entry in active]
+        expected: dict[str, float] = {}
+        with self._database.read() as transaction:
+            holds = recent_holds(transaction)
+            labs = select(Lab.session_id, Lab.identity).where(
+                Lab.session_id.in_(ids), Lab.state.in_((LabState.STARTING, LabState.RUNNING))
+            )
+            for session_id, identity in transaction.execute(labs).all() if ids else ():
+                seconds = hold_seconds(transaction, identity)
+                if seconds is not None:
+                    expected[session_id] = seconds
+        usual, shortest = (median(holds), min(holds)) if holds else (None, None)
+        return Expectation(turn, usual, shortest, expected)
 
 
 def turn_in_seconds(busy: Sequence[float], free_slots: int, waiting_in_front: int, hold_seconds: float) -> float:
     """Return the seconds until a session's turn.
 
     `busy` are the seconds that each active session will go on; each of the waiting ones in front will then hold a slot
-    for `hold_seconds`.
+    for `hold_seconds`: whoever is next takes the slot that is free first.
     """
-    slots = [*busy, *([0.0] * free_slots)]
-    heapq.heapify(slots)
-    for _ in range(waiting_in_front):
-        heapq.heapreplace(slots, slots[0] + hold_seconds)
-    return slots[0]
+    slots = sorted([*busy, *([0.0] * free_slots)])
+    if hold_seconds <= 0:
+        return slots[0]
+    while True:
+        # Until the last slot is free the others take turns: so many begin before it does.
+        begun = [int((slots[-1] - free_at) / hold_seconds) for free_at in slots]
+        if sum(begun) <= waiting_in_front:
+            break
+        slots.pop()
+    left = waiting_in_front - sum(begun)
+    free_at = sorted(one + count * hold_seconds for one, count in zip(slots, begun, strict=True))
+    return free_at[left % len(free_at)] + left // len(free_at) * hold_seconds
 
 
-def hold_seconds(transaction: Transaction, identity: str | None = None) -> float | None:
-    """Return how long a session keeps its slot: the median of those that had this lab, else of all; None if unknown."""
+def recent_holds(transaction: Transaction, identity: str | None = None) -> list[float]:
+    """Return for how many seconds the last sessions kept their slots: those that had this lab, or all."""
     ended = select(Session.activated_at, Session.ended_at).where(
         Session.state == SessionState.ENDED, Session.activated_at.is_not(None)
     )
     if identity is not None:
         ended = ended.where(Session.id.in_(select(Lab.session_id).where(Lab.identity == identity)))
-    known = _median(transaction.execute(ended.order_by(Session.ticket.desc()).limit(MEASURED)))
-    return hold_seconds(transaction) if known is None and identity is not None else known
+    return _seconds(transaction.execute(ended.order_by(Session.ticket.desc()).limit(MEASURED)))
+
+
+def hold_seconds(transaction: Transaction, identity: str | None = None) -> float | None:
+    """Return how long a session keeps its slot: the median of those that had this lab, else of all; None if unknown."""
+    holds = recent_holds(transaction, identity)
+    if not holds and identity is not None:
+        return hold_seconds(transaction)
+    return median(holds) if holds else None
 
 
 def boot_seconds(transaction: Transaction, identity: str) -> float | None:
     """Return how long this lab takes to boot; None if it never did."""
     booted = select(Lab.created_at, Lab.running_at).where(Lab.identity == identity, Lab.running_at.is_not(None))
-    return _median(transaction.execute(booted.order_by(Lab.created_at.desc()).limit(MEASURED)))
+    booted_seconds = _seconds(transaction.execute(booted.order_by(Lab.created_at.desc()).limit(MEASURED)))
+    return median(booted_seconds) if booted_seconds else None
 
 
-def _median(spans: Iterable[Row[datetime | None, datetime | None]]) -> float | None:
-    seconds = [(end - begin).total_seconds() for begin, end in spans if begin is not None and end is not None]
-    return median(seconds) if seconds else None
+def _seconds(spans: Iterable[Row[datetime | None, datetime | None]]) -> list[float]:
+    return [(end - begin).total_seconds() for begin, end in spans if begin is not None and end is not None]

@@ -117,12 +117,6 @@ def records(transaction: Transaction, now: datetime) -> list[TokenRecord]:
     ]
 
 
-def names(transaction: Transaction) -> dict[int, str]:
-    """What the tokens of all live sessions are called."""
-    its = select(Token.id, Token.name).where(Token.id.in_(select(Session.token_id).where(_IS_LIVE)))
-    return {row.id: row.name for row in transaction.execute(its)}
-
-
 def note_uses(transaction: Transaction, uses: Mapping[int, datetime]) -> None:
     """Put on record when tokens were used last."""
     for token_id, moment in uses.items():

@@ -1,7 +1,7 @@
 """Holding requests until something changes, without starving the others.
 
-Whoever is held looks again after every change of the state, which is few requests and a few milliseconds of reading,
-and in return no waker has to know who waits for what.
+Whoever waits for a lab looks again after every change of the state, which is few requests and a few milliseconds of
+reading, and in return no waker has to know who waits for what. Whoever waits for their turn is many: see `board.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Changes:
         self._condition = threading.Condition()
         self._count = 0
         self._closed = False
+        self._on_close: list[Callable[[], None]] = []
 
     @property
     def closed(self) -> bool:
@@ -46,6 +47,12 @@ class Changes:
         with self._condition:
             self._closed = True
             self._condition.notify_all()
+        for let_go in self._on_close:
+            let_go()
+
+    def on_close(self, let_go: Callable[[], None]) -> None:
+        """Let others who hold somebody let them go as well."""
+        self._on_close.append(let_go)
 
     def wait(self, count: int, seconds: float) -> bool:
         """Wait until there were more than `count` changes; False when the time is over or everybody is let go."""

@@ -45,7 +45,7 @@ def _recognise() -> None:
     g.caller = OPEN
     if not access.entry.by_token or request.endpoint in EVERYBODYS:
         return
-    token = _token(request.headers.get("Authorization", ""))
+    token = token_of(request.headers.get("Authorization", ""))
     if not token:
         raise TokenRequired
     g.caller = access.recognise(token, client_address())
@@ -66,7 +66,7 @@ def _session_in_question() -> str | None:
     return request.headers.get(SESSION_HEADER) if needs_header else None
 
 
-def _token(authorization: str) -> str:
+def token_of(authorization: str) -> str:
     """The token of an Authorization header, "" without one; TokenInvalid for what cannot be one."""
     scheme, _, credentials = authorization.strip().partition(" ")
     match scheme.lower():

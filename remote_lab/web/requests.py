@@ -37,6 +37,8 @@ LOGGED_ELSEWHERE = frozenset({"internal_error", "token_invalid", "too_many_wrong
 TRY_LATER = frozenset({"server_busy", "queue_full"})
 LOGGED_BY_JOB = frozenset({"lab_boot_failed", "lab_boot_cancelled"})
 
+STARTED = "remote_lab.started"
+"""In the environment of a request that was read before it came here: when, on the monotonic clock."""
 _REFUSAL = "remote_lab.refusal"
 
 
@@ -81,13 +83,12 @@ class RequestLog:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        wanted = environ.get("HTTP_X_REQUEST_ID", "")
-        request_id = wanted if SANE_REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex[:16]
-        started = time.monotonic()
+        request_id = id_of(environ)
+        environ.setdefault(STARTED, time.monotonic())
         logs.begin(request_id)
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
-            _log_answer(environ, int(status.split(" ", 1)[0]), time.monotonic() - started)
+            log_answer(environ, int(status.split(" ", 1)[0]))
             return start_response(status, [*headers, (REQUEST_ID_HEADER, request_id)], *rest)
 
         try:
@@ -115,10 +116,23 @@ class _Answer:
             logs.begin()
 
 
-def _log_answer(environ: WSGIEnvironment, status: int, seconds: float) -> None:
+def id_of(environ: WSGIEnvironment) -> str:
+    """The id of a request: the caller's when it is sane, otherwise a new one."""
+    wanted = environ.get("HTTP_X_REQUEST_ID", "")
+    return wanted if SANE_REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex[:16]
+
+
+def is_logged(status: int) -> bool:
+    """Whether the log wants a line about a request that was answered so, and not refused."""
+    return log.isEnabledFor(_level(status, ""))
+
+
+def log_answer(environ: WSGIEnvironment, status: int) -> None:
+    """Write the line of a request."""
     code, detail = environ.get(_REFUSAL, ("", ""))
     level = _level(status, code)
     if log.isEnabledFor(level):
+        seconds = time.monotonic() - environ[STARTED]
         why = f" {code}: {_shown(detail)}" if code else ""
         log.log(
             level, "%s %s: %d in %.0f ms%s", environ["REQUEST_METHOD"], _target(environ), status, seconds * 1000, why

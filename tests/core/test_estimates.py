@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import pytest
 from fakes import FakeRunner, wait_until, yaml_file
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from remote_lab.core import estimates
@@ -28,6 +30,23 @@ from remote_lab.core.manager import LabManager
 def test_turns_are_played_through(busy: list[float], free_slots: int, waiting_in_front: int, expected: float) -> None:
     """Each in front takes the slot that is free first, and holds it for 100 s."""
     assert expected == turn_in_seconds(busy, free_slots, waiting_in_front, hold_seconds=100)
+
+
+@given(
+    busy=st.lists(st.integers(0, 500), max_size=4),
+    free_slots=st.integers(0, 3),
+    waiting_in_front=st.integers(0, 60),
+    hold_seconds=st.integers(1, 120),
+)
+def test_turns_are_counted_as_if_they_were_played(
+    busy: list[int], free_slots: int, waiting_in_front: int, hold_seconds: int
+) -> None:
+    """Without going through everybody in front, who may be thousands."""
+    slots = sorted([float(one) for one in busy] + [0.0] * (free_slots or not busy))
+    free_slots = len(slots) - len(busy)
+    for _ in range(waiting_in_front):
+        slots = sorted([slots[0] + hold_seconds, *slots[1:]])
+    assert turn_in_seconds(busy, free_slots, waiting_in_front, hold_seconds) == pytest.approx(slots[0])
 
 
 def test_nothing_is_promised_before_something_was_measured(manager: LabManager) -> None:

@@ -13,6 +13,8 @@ import pytest
 import requests
 from harness import Server, list_labs, wait_until
 
+from remote_lab.core.manager import HELD_IN_FRONT
+
 ASYNC = {"Prefer": "respond-async"}
 SLOW = "nodes: [ r1 ]\nstandin: { up_seconds: 1 }\n"
 ENDLESS = "nodes: [ r1 ]\nstandin: { up_hangs: true }\n"
@@ -244,12 +246,12 @@ def test_an_active_session_is_never_held(server: Server, session_id: str) -> Non
 
 def test_who_is_far_behind_is_told_when_to_ask_again(server: Server, session_id: str) -> None:
     """Instead of being held; nobody's turn comes sooner for being held far behind."""
-    behind = [server.open_session() for _ in range(6)]
+    job = {"ci_job_id": "crowd"}
+    behind = [server.call("POST", "/session", json=job).json()["session_id"] for _ in range(HELD_IN_FRONT + 1)]
     answer = server.call("GET", f"/session/{behind[-1]}?wait=30", timeout=10)
-    assert answer.json()["position"] == 6
+    assert answer.json()["position"] == HELD_IN_FRONT + 1
     assert int(answer.headers["Retry-After"]) > 0
-    for one in behind:
-        server.end_session(one)
+    assert server.call("DELETE", "/session?ci_job=crowd").json() == {"ended": len(behind)}
 
 
 @pytest.fixture
