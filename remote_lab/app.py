@@ -34,7 +34,7 @@ def create_runner(config: Config) -> Runner:
         boot_seconds=config.boot_seconds,
         teardown_seconds=config.teardown_seconds,
         limits=lab_limits(
-            slots=config.slots,
+            slots=config.slots + config.ahead,
             memory_mib=config.lab_memory_mib,
             processes=config.lab_processes,
             disk_mib=config.lab_disk_mib,

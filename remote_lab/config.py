@@ -129,6 +129,7 @@ class Config:
     )
     database_url: str | None = _setting(_TEXT, None, "SQLAlchemy URL; SQLite in the state folder when absent")
     slots: int = _setting(_integer(1, 64), 1, "labs at the same time")
+    ahead: int = _setting(_integer(0, 64), 0, "labs that may be up beyond the slots: booted ahead for who waits")
     provider: str = _setting(_TEXT, "auto", "'auto' or a netlab provider: netns, clab, libvirt, ...")
     netlab: str | None = _setting(_TEXT, None, "the netlab executable of host providers; found when absent")
     image: str | None = _setting(_TEXT, None, "root file system of netns labs; built when absent")
@@ -159,6 +160,7 @@ class Config:
     )
     lab_processes: int = _setting(_integer(32, 4_000_000), 4096, "processes and threads of a lab")
     lab_disk_mib: int = _setting(_integer(16, 1 << 24), 1024, "what a lab may write; it lies in memory")
+    spare_sandbox: bool = _setting(_FLAG, True, "a sandbox is kept ready for the next boot; it takes about 70 MB")
     max_upload_bytes: int = _setting(_integer(1, 1 << 40), 10 * 1024 * 1024, "largest POST /lab")
     max_upload_files: int = _setting(_integer(1, 100_000), 200, "most files in one POST /lab")
     trust_uploads: bool = _setting(

@@ -255,6 +255,15 @@ class UploadMalformed(UploadError):
         super().__init__(f"The upload cannot be read: {why}. Send multipart/form-data, as curl -F does.")
 
 
+class UploadNotFound(UploadError):
+    """No upload of this identity is kept for whoever asks."""
+
+    code = "upload_not_found"
+
+    def __init__(self, identity: str) -> None:
+        super().__init__(f"No upload {identity} of yours is kept any more. Send the topology itself.")
+
+
 class TopologyNameInvalid(UploadError):
     """The topology's file name is not that of a YAML file."""
 

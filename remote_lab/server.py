@@ -40,12 +40,15 @@ from remote_lab.logs import check_logging_config, logging_config
 from remote_lab.netlab.runner import Runner
 from remote_lab.notify import ServiceManager
 from remote_lab.takedown import take_all_down
+from remote_lab.web.fast import FastAnswers
 from remote_lab.worker import Log, Worker
 
 log = logging.getLogger(__name__)
 
 GRACEFUL_SECONDS = 30
 WORKER_SILENCE_SECONDS = 120
+BACKLOG = 4096
+"""Connections that wait in the kernel to be taken; Linux's own limit (net.core.somaxconn) may be lower."""
 STOPPING = "the server is stopping"
 
 
@@ -207,6 +210,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "worker_class": Worker,
             "threads": config.threads,
             "worker_connections": connections,
+            "backlog": BACKLOG,
             "graceful_timeout": GRACEFUL_SECONDS,
             "timeout": WORKER_SILENCE_SECONDS,
             "sendfile": False,  # it passes by those who watch how an answer is taken
@@ -228,7 +232,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         signal.signal(signal.SIGINT, worker.handle_exit)
         worker.service = Service(self.wsgi(), self._instance, self._service_manager)
         worker.service.start()
+        worker.fast = FastAnswers(self.wsgi())
+        if self._config.spare_sandbox:
+            self._runner.keep_spare()
 
     def _worker_ends(self, _server: Any, worker: Worker) -> None:
         if worker.service is not None:
             worker.service.join()
+        self._runner.drop_spare()

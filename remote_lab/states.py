@@ -9,7 +9,7 @@ class SessionState(StrEnum):
     """Where a session is in its life; the first two are on the wire, an ended session is a 404."""
 
     WAITING = "waiting"
-    """In the queue, behind others or behind the teardown of the lab before it."""
+    """In the queue, behind others."""
     ACTIVE = "active"
     """Owns a slot and may boot a lab in it."""
     ENDED = "ended"

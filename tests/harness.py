@@ -50,7 +50,7 @@ class Server:
         trust = {"TRUST_UPLOADS": 1} if settings.get("NETLAB") == STANDIN else {}
         self.settings = {"STATE_DIR": state_dir, **trust, **settings}
         self.log = state_dir.parent / f"{state_dir.name}.log"
-        self.options = ("--log-level", "DEBUG")
+        self.options: tuple[str, ...] = ("--log-level", "DEBUG")
         self.token = ""
         """What calls are signed with, unless they bring a token of their own."""
         self.process: subprocess.Popen[bytes] | None = None

@@ -230,8 +230,9 @@ class Acquisition:
             self._standing = "nothing has come of it yet"
             return
         if lab.state == LabState.STOPPING:
-            self._standing = f"{lab.topology} is still on its way down"
-            self._progress.state(f"waiting until {lab.topology} is down", ("down", lab.topology), LOG_SECONDS)
+            before = lab.topology or "the lab of the session before"
+            self._standing = f"{before} is still on its way down"
+            self._progress.state(f"waiting until {before} is down", ("down", before), LOG_SECONDS)
             return
         self._standing = "it is still booting"
         phase = "claimed" if lab.phase is None else PHASES.get(lab.phase, lab.phase)

@@ -31,7 +31,7 @@ from remote_lab.client.inventory import file_name, write_inventory
 from remote_lab.client.progress import Progress
 from remote_lab.client.queueing import Turn
 from remote_lab.client.session import Heartbeat, HeldSession
-from remote_lab.client.upload import read_upload
+from remote_lab.client.upload import Upload, read_upload
 from remote_lab.client.wire import Wire
 
 _log = logging.getLogger("remote_lab.client")
@@ -61,12 +61,14 @@ class RemoteLabClient:
       GitHub Actions, GitLab CI or Jenkins that this process belongs to.
     - `heartbeat`: the interval of the thread that keeps the session alive while a test says nothing; None: no thread.
     - `poll_seconds`: the interval between two looks, where the server holds no requests and names no time itself.
+    - `topology`, `extra_files`: what will be acquired first, as `acquire` takes it. A server that has room boots it
+      while the session waits; it is acquired all the same.
     - `live`: a terminal that shows how far things are as one line; they are logged in any case.
 
     Raises ValueError without a URL or with something unusable in arguments or environment, TimeoutError when the
     session is not active in time, `SessionGoneError` when it is ended while it waits, `RemoteLabHTTPError` when the
-    server refuses it, and `requests.RequestException` when the server cannot be reached to open one. However the
-    constructor fails, Ctrl-C included, the place in the queue is given back.
+    server refuses it, `requests.RequestException` when the server cannot be reached to open one, and OSError when a
+    file cannot be read. However the constructor fails, Ctrl-C included, the place in the queue is given back.
     """
 
     def __init__(
@@ -82,9 +84,12 @@ class RemoteLabClient:
         ci_job: str | None = None,
         heartbeat: float | None = HEARTBEAT_SECONDS,
         poll_seconds: float = POLL_SECONDS,
+        topology: Path | str | None = None,
+        extra_files: Iterable[Path | str] = (),
         live: TextIO | None = None,
     ) -> None:
         address = _address(base_url, token)
+        upload = None if topology is None else read_upload(Path(topology), extra_files)
         self.base_url = address.url
         self.request_timeout = settings.timeout_seconds(
             request_timeout, "REQUEST_TIMEOUT", settings.REQUEST_TIMEOUT_SECONDS
@@ -103,7 +108,7 @@ class RemoteLabClient:
         # The session must not keep the client alive, so it knows nothing of it.
         self._at_exit = weakref.finalize(self, self._held.end_unless_forked)
         try:
-            self._enter(settings.introduction(purpose, settings.ci_job(ci_job)))
+            self._enter(settings.introduction(purpose, settings.ci_job(ci_job)), upload)
             if heartbeat is not None:
                 self._held.heartbeat = Heartbeat(self._held, heartbeat)
                 self._held.heartbeat.start()
@@ -245,10 +250,10 @@ class RemoteLabClient:
     def _standing(self) -> Standing:
         return parse(self._call("GET", f"/session/{self.session_id}", (200,), about_session=True), read_standing)
 
-    def _enter(self, introduction: dict[str, str]) -> None:
+    def _enter(self, introduction: dict[str, str], upload: Upload | None) -> None:
         """Enter the queue and wait for the turn."""
         if self._held.is_own:
-            position = self._held.open(introduction)
+            position = self._held.open(introduction, upload)
             self._progress.say(f"Session {self._held.short_id} at {self.base_url}, position {position}.")
         standing = Turn(self._held, self._progress, self.session_timeout, self.poll_seconds).wait()
         self._has_long_polls = standing.has_long_polls

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import logging
 import threading
+from http import HTTPStatus
 
 import requests
 
 from remote_lab.client.answers import parse, read_new_session
+from remote_lab.client.errors import RemoteLabHTTPError
+from remote_lab.client.upload import Upload
 from remote_lab.client.wire import Wire
 
 _log = logging.getLogger("remote_lab.client")
+
+WITHOUT_THE_LAB = {*range(400, 500)} - {HTTPStatus.UNAUTHORIZED}
+"""Answers after which a session is asked for as if it brought no lab: none was opened."""
 
 
 class Opening:
     """`POST /session` on a thread of its own, where no interrupt can come between the answer and its being noted."""
 
-    def __init__(self, wire: Wire, introduction: dict[str, str]) -> None:
+    def __init__(self, wire: Wire, introduction: dict[str, str], upload: Upload | None = None) -> None:
         self._wire = wire.sibling()
         self._introduction = introduction
+        self._upload = upload
         self._lock = threading.Lock()
         self._given_up = False
         self._session: tuple[str, int] | None = None
@@ -57,8 +64,7 @@ class Opening:
 
     def _note_outcome(self) -> None:
         try:
-            response = self._wire.call("POST", "/session", (200, 201), json=self._introduction)
-            session = parse(response, read_new_session)
+            session = parse(self._ask(), read_new_session)
         except BaseException as error:  # noqa: BLE001  whatever it is, it is raised in the thread that waits
             self._error = error
             return
@@ -67,6 +73,18 @@ class Opening:
             given_up = self._given_up
         if given_up:
             self._end(session[0])
+
+    def _ask(self) -> requests.Response:
+        """With the lab where the server takes it. What it has against that it says when the lab is acquired."""
+        if self._upload is not None:
+            files, data = self._upload.parts, self._introduction
+            try:
+                return self._wire.call("POST", "/session", (200, 201), files=files, data=data)
+            except RemoteLabHTTPError as error:
+                if error.response.status_code not in WITHOUT_THE_LAB and error.code != "storage_full":
+                    raise
+                _log.debug("The session is opened without its lab: %s", error)
+        return self._wire.call("POST", "/session", (200, 201), json=self._introduction)
 
     def _end(self, session_id: str) -> None:
         try:

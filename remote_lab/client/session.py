@@ -13,6 +13,7 @@ import requests
 from remote_lab.client.errors import SessionGoneError
 from remote_lab.client.folder import PrivateFolder
 from remote_lab.client.opening import Opening
+from remote_lab.client.upload import Upload
 from remote_lab.client.wire import INTERRUPTED_SECONDS, Wire
 
 _log = logging.getLogger("remote_lab.client")
@@ -40,9 +41,12 @@ class HeldSession:
         """Why the session has ended, once that is known."""
         return self._gone
 
-    def open(self, introduction: dict[str, str]) -> int:
-        """Enter the queue; returns the position there. However this is interrupted, no session stays behind."""
-        opening = Opening(self.wire, introduction)
+    def open(self, introduction: dict[str, str], upload: Upload | None = None) -> int:
+        """Enter the queue, with the lab that will be wanted; returns the position there.
+
+        However this is interrupted, no session stays behind.
+        """
+        opening = Opening(self.wire, introduction, upload)
         try:
             self.session_id, position = opening.open()
         except BaseException:

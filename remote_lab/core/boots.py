@@ -53,6 +53,7 @@ class LabRunner(Protocol):
     def status(self, place: LabPlace) -> str: ...
     def login_key(self, place: LabPlace) -> str | None: ...
     def collect(self, place: LabPlace, devices: Sequence[Device]) -> list[DeviceState]: ...
+    def has_memory(self) -> bool: ...
     def orphans(self, known_lab_ids: Collection[str]) -> list[str]: ...
     def end_orphan(self, lab_id: str) -> None: ...
 
@@ -60,8 +61,12 @@ class LabRunner(Protocol):
 class Job:
     """A boot or a teardown that is under way."""
 
-    def __init__(self, place: LabPlace, session_id: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, place: LabPlace, session_id: str, changed: Callable[[], None], prepare: Callable[[], None] | None = None
+    ) -> None:
+        """`prepare` is called before a boot: it brings the files, or raises LabBootFailed."""
         self.place = place
+        self.prepare = prepare
         self.phase: str | None = None
         self.ready: tuple[str, ...] = ()
         """The devices that are up, while it boots."""
@@ -143,9 +148,9 @@ class Boots:
         with self._lock:
             return self._jobs.get(lab_id)
 
-    def boot(self, transaction: Transaction, lab: Lab) -> Job:
-        """Boot a lab that this transaction has made `starting`, when it is on disk."""
-        return self._claim(transaction, lab, self._run_boot)
+    def boot(self, transaction: Transaction, lab: Lab, prepare: Callable[[], None] | None = None) -> Job:
+        """Boot a lab that this transaction has made `starting`, when it is on disk; for `prepare` see `Job`."""
+        return self._claim(transaction, lab, self._run_boot, prepare)
 
     def take_down(self, transaction: Transaction, lab: Lab, reason: str) -> Job:
         """Make a starting or running lab `stopping` and take it down: end its boot, which then cleans up, or tear down.
@@ -178,8 +183,14 @@ class Boots:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _claim(self, transaction: Transaction, lab: Lab, run: Callable[[Job], None]) -> Job:
-        job = Job(self.place(lab), lab.session_id, self._database.changes.happened)
+    def _claim(
+        self,
+        transaction: Transaction,
+        lab: Lab,
+        run: Callable[[Job], None],
+        prepare: Callable[[], None] | None = None,
+    ) -> Job:
+        job = Job(self.place(lab), lab.session_id, self._database.changes.happened, prepare)
         with self._lock:
             self._jobs[lab.id] = job
             if self._stopping is not None:
@@ -234,6 +245,8 @@ class Boots:
         failure: str | None = None
         try:
             try:
+                if job.prepare is not None:
+                    job.prepare()
                 booted = self._runner.boot(
                     place, cancel=job.cancel, report_phase=job.enter, report_ready=job.device_is_ready
                 )

@@ -23,7 +23,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session as Transaction
 
-from remote_lab.core.models import HistoryEntry, HostClock, Lab, LabReference, Session
+from remote_lab.core.models import HistoryEntry, HostClock, KeptUpload, Lab, LabReference, Session
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ _MOMENTS: tuple[tuple[type[Any], tuple[str, ...]], ...] = (
     (Session, ("created_at", "activated_at", "lease_expires_at", "ended_at")),
     (Lab, ("created_at", "running_at", "ended_at")),
     (LabReference, ("created_at",)),
+    (KeptUpload, ("used_at",)),
     (HistoryEntry, ("opened_at", "activated_at", "acquired_at", "running_at", "lab_ended_at", "ended_at")),
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
@@ -19,6 +18,7 @@ from remote_lab.core.db import Database, after_commit
 from remote_lab.core.labs import Decision
 from remote_lab.core.liveness import Liveness
 from remote_lab.core.models import Lab
+from remote_lab.core.statuses import Statuses
 from remote_lab.core.views import Acquired, BootLog, Devices, DeviceStates, LabView
 from remote_lab.core.waiting import Room
 from remote_lab.core.workspace import Upload, UploadedFile, Workspaces
@@ -39,8 +39,6 @@ from remote_lab.states import LabState
 log = logging.getLogger(__name__)
 
 NO_ROOM_SECONDS = 1
-STATUS_SECONDS = 5.0
-"""How old netlab's word on a lab may be: asking it starts a process."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,10 @@ class LabDesk:
         self.boots = boots
         self.used = Liveness()
         self._pending = PendingAcquires()
-        self._statuses: dict[str, tuple[float, str]] = {}
-        self.acquires = Room(max(1, config.threads // 2))
-        self.waits = Room(max(1, config.threads // 4))
+        self._statuses = Statuses()
+        # With the slow clients of patience.py that is 7/8 of the threads: what takes no time always finds one.
+        self.acquires = Room(max(1, config.threads * 3 // 8))
+        self.waits = Room(max(1, config.threads // 8))
         self.streams = Room(max(1, config.threads // 8))
         self.collectors = Room(max(1, config.threads // 8))
 
@@ -161,11 +160,12 @@ class LabDesk:
     def _step(self, session_id: str, upload: Upload, reuse: bool, acquire_id: str | None) -> Settled | Job:
         """Decide once; returns the lab that was settled on, or a job to wait for before deciding again."""
         decision, lab, job = self._decide(session_id, upload, reuse, acquire_id)
-        if decision is Decision.ATTACH:
+        is_first = decision is Decision.TAKE_OVER
+        if decision is Decision.ATTACH or (is_first and lab.state == LabState.RUNNING):
             if why := self.runner.vanished(self.boots.place(lab)) or self._loss_nobody_knows(lab):
                 return self.take_down_dead(lab.id, why) or self._step(session_id, upload, reuse, acquire_id)
             self.used.touch(lab.id)
-            return Settled(reused=True, job=None, devices=lab.devices or [])
+            return Settled(reused=not is_first, job=None, devices=lab.devices or [])
         if job is None:
             raise ServerUnhealthy("The boot of this lab was lost; it is being cleaned up. Try again in a few seconds.")
         job.check()
@@ -191,7 +191,11 @@ class LabDesk:
     def lab(self, session_id: str) -> LabView:
         """The session's lab, also when it has none; SessionNotFound or SessionWaiting."""
         with self.database.read() as transaction:
-            lab = labs.last_of_session(transaction, sessions.get_active(transaction, session_id))
+            session = sessions.get_active(transaction, session_id)
+            if labs.before_session(transaction, session) is not None:
+                # What it was is the matter of whoever had it.
+                return LabView(running=False, state=LabState.STOPPING)
+            lab = labs.last_of_session(transaction, session)
             if lab is None or lab.state == LabState.STOPPED:
                 return LabView(running=False)
             ref_count = labs.ref_count(transaction, lab)
@@ -199,7 +203,7 @@ class LabDesk:
         state = LabState(lab.state)
         if state == LabState.RUNNING:
             devices, names = lab.devices or [], [device["name"] for device in lab.devices or []]
-            says = self._netlab_status(lab)
+            says = self._statuses.of(lab.id, lambda: self.runner.status(self.boots.place(lab)))
             return LabView(True, lab.topology, ref_count, devices, says, state, identity=lab.identity, ready=names)
         job = self.boots.find(lab.id)
         return LabView(
@@ -248,7 +252,8 @@ class LabDesk:
 
     def _progress(self, session_id: str) -> tuple[str, str | None, str | None]:
         with self.database.read() as transaction:
-            lab = labs.last_of_session(transaction, sessions.get_active(transaction, session_id))
+            session = sessions.get_active(transaction, session_id)
+            lab = labs.before_session(transaction, session) or labs.last_of_session(transaction, session)
         if lab is None:
             return "", None, None
         job = self.boots.find(lab.id)
@@ -261,14 +266,6 @@ class LabDesk:
         if usual is None:
             return None
         return max(0.0, usual - self._seconds_since(lab.created_at))
-
-    def _netlab_status(self, lab: Lab) -> str:
-        now = time.monotonic()
-        recent = {lab_id: said for lab_id, said in self._statuses.items() if now - said[0] < STATUS_SECONDS}
-        if lab.id not in recent:
-            recent[lab.id] = (now, self.runner.status(self.boots.place(lab)))
-        self._statuses = recent
-        return recent[lab.id][1]
 
     def devices(self, session_id: str) -> Devices:
         """The devices of the session's running lab; LabNotFound when it has none."""
@@ -358,11 +355,13 @@ class LabDesk:
                 decision = Decision.ATTACH if lab.state == LabState.RUNNING else Decision.JOIN
                 return decision, lab, self.boots.find(lab.id)
             ref_count = labs.ref_count(transaction, lab)
-            decision = labs.decide(LabState(lab.state), lab.identity == upload.identity, reuse, ref_count)
+            decision = labs.decide(
+                LabState(lab.state), lab.identity == upload.identity, reuse, ref_count, lab.is_unused
+            )
             match decision:
                 case Decision.REFUSE:
                     raise LabBusy(lab.topology, ref_count)
-                case Decision.ATTACH | Decision.JOIN:
+                case Decision.ATTACH | Decision.JOIN | Decision.TAKE_OVER:
                     labs.add_reference(transaction, lab, session, now, acquire_id)
                     return decision, lab, self.boots.find(lab.id)
                 case _:

@@ -12,15 +12,12 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.core.models import HistoryEntry, Lab, Session, Token
 from remote_lab.states import LabState
 from remote_lab.urls import without_secrets
-
-PRUNED_AT_ONCE = 500
-"""The most entries that one transaction removes: nobody waits for more."""
 
 SHOWN_OF_ID = 8
 SHORTEST_IDENTITY = 8
@@ -94,14 +91,6 @@ def ended(transaction: Transaction, session: Session) -> None:
     """A session has ended."""
     mine = update(HistoryEntry).where(HistoryEntry.ticket == session.ticket)
     transaction.execute(mine.values(ended_at=session.ended_at, end_reason=session.end_reason))
-
-
-def prune(transaction: Transaction, ended_before: datetime) -> None:
-    """Forget the entries of sessions that ended before a moment, the first of them first, some at a time."""
-    is_down = or_(HistoryEntry.lab_id.is_(None), HistoryEntry.lab_ended_at.is_not(None))
-    old = select(HistoryEntry.id).where(HistoryEntry.ended_at < ended_before, is_down)
-    first = old.order_by(HistoryEntry.ended_at).limit(PRUNED_AT_ONCE)
-    transaction.execute(delete(HistoryEntry).where(HistoryEntry.id.in_(first.scalar_subquery())))
 
 
 @dataclass(frozen=True)

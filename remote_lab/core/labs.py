@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.core import history
 from remote_lab.core.models import Lab, LabReference, Session
-from remote_lab.states import LAB_TRANSITIONS, LIVE_LAB_STATES, LabState
+from remote_lab.states import LAB_TRANSITIONS, LIVE_LAB_STATES, LabState, SessionState
 
 
 class Decision(Enum):
@@ -23,23 +23,29 @@ class Decision(Enum):
 
     BOOT = "the slot is empty: boot"
     ATTACH = "the same lab runs: take a reference"
+    TAKE_OVER = "the same lab was booted ahead and nobody has used it: take a reference, and wait for it if it boots"
     JOIN = "the same lab is booting: take a reference and wait for it"
     REPLACE = "another lab, or a used one, is idle: tear it down, then decide again"
     WAIT = "the slot's lab is on its way down: wait, then decide again"
     REFUSE = "the slot's lab is referenced and cannot be shared"
 
 
-def decide(state: LabState | None, same_identity: bool, reuse: bool, ref_count: int) -> Decision:
-    """The acquire table of the contract for the live lab of a slot; `state` is None when it has none."""
+def decide(
+    state: LabState | None, same_identity: bool, reuse: bool, ref_count: int, is_unused: bool = False
+) -> Decision:
+    """The acquire table of the contract for the live lab of a slot; `state` is None when it has none.
+
+    `is_unused`: it was booted ahead and nobody has used it, so it is as good as one that boots now.
+    """
     match state:
         case None:
             return Decision.BOOT
         case LabState.STOPPING:
             return Decision.WAIT
-        case LabState.RUNNING if same_identity and reuse:
-            return Decision.ATTACH
-        case LabState.STARTING if same_identity and reuse:
-            return Decision.JOIN
+        case _ if is_unused:
+            return Decision.TAKE_OVER if same_identity else Decision.REPLACE
+        case LabState.RUNNING | LabState.STARTING if same_identity and reuse:
+            return Decision.ATTACH if state == LabState.RUNNING else Decision.JOIN
         case LabState.RUNNING if ref_count == 0:
             return Decision.REPLACE
         case _:
@@ -58,8 +64,13 @@ def of_session(transaction: Transaction, session: Session) -> Lab | None:
 
 
 def own_in_slot(transaction: Transaction, session: Session) -> Lab | None:
-    """The live lab in the session's slot, unless it is one that an earlier session left warm."""
-    lab = None if session.slot is None else in_slot(transaction, session.slot)
+    """The live lab in the session's slot, unless it is one that an earlier session left warm.
+
+    For a session that waits: the one that is booted ahead for it.
+    """
+    if session.slot is None:
+        return transaction.scalar(select(Lab).where(Lab.session_id == session.id, Lab.state.in_(LIVE_LAB_STATES)))
+    lab = in_slot(transaction, session.slot)
     return lab if lab is not None and lab.session_id == session.id else None
 
 
@@ -71,14 +82,28 @@ def last_of_session(transaction: Transaction, session: Session) -> Lab | None:
     return transaction.scalar(last)
 
 
+def before_session(transaction: Transaction, session: Session) -> Lab | None:
+    """The lab of somebody before, on its way down where the session is active; it has to go before one can boot."""
+    lab = None if session.slot is None else in_slot(transaction, session.slot)
+    is_on_its_way = lab is not None and lab.state == LabState.STOPPING and lab.session_id != session.id
+    return lab if is_on_its_way else None
+
+
 def live(transaction: Transaction) -> Sequence[Lab]:
     """All labs that hold a slot."""
     return transaction.scalars(select(Lab).where(Lab.state.in_(LIVE_LAB_STATES)).order_by(Lab.slot)).all()
 
 
-def failed_since(transaction: Transaction, moment: datetime) -> Sequence[str]:
-    """The ids of the labs that failed to boot since then."""
-    return transaction.scalars(select(Lab.id).where(Lab.state == LabState.FAILED, Lab.ended_at >= moment)).all()
+def ahead(transaction: Transaction) -> set[str]:
+    """The ids of the live labs of sessions that wait."""
+    its = select(Lab.id).join(Session, Session.id == Lab.session_id)
+    return set(transaction.scalars(its.where(Session.state == SessionState.WAITING, Lab.state.in_(LIVE_LAB_STATES))))
+
+
+def failed_since(transaction: Transaction, moment: datetime, limit: int) -> Sequence[str]:
+    """The ids of the labs that failed to boot since then, of the last ones at most so many."""
+    failed = select(Lab.id).where(Lab.state == LabState.FAILED, Lab.ended_at >= moment)
+    return transaction.scalars(failed.order_by(Lab.ended_at.desc()).limit(limit)).all()
 
 
 def claim(
@@ -111,6 +136,29 @@ def claim(
     return lab
 
 
+def claim_ahead(
+    transaction: Transaction, lab_id: str, session: Session, place: int, identity: str, topology: str, now: datetime
+) -> Lab:
+    """Take a free place for a lab that boots while its session waits; nobody has a reference to it.
+
+    IntegrityError (uq_labs_live_slot) when the place has a live lab.
+    """
+    lab = Lab(
+        id=lab_id,
+        session_id=session.id,
+        slot=place,
+        identity=identity,
+        topology=topology,
+        state=LabState.STARTING,
+        is_unused=True,
+        created_at=now,
+    )
+    transaction.add(lab)
+    transaction.flush()
+    history.acquired(transaction, session, lab, now)
+    return lab
+
+
 def ref_count(transaction: Transaction, lab: Lab) -> int:
     """How many uses of the lab have not been released."""
     return transaction.scalar(select(func.count()).where(LabReference.lab_id == lab.id)) or 0
@@ -120,7 +168,7 @@ def add_reference(
     transaction: Transaction, lab: Lab, session: Session, now: datetime, acquire_id: str | None = None
 ) -> None:
     """Record one more use of the lab by the session, which it belongs to from now on."""
-    lab.session_id = session.id
+    lab.session_id, lab.is_unused = session.id, False
     history.acquired(transaction, session, lab, now)
     transaction.add(LabReference(lab_id=lab.id, session_id=session.id, acquire_id=acquire_id, created_at=now))
     transaction.flush()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,14 +18,18 @@ from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.callers import OPEN, Caller
 from remote_lab.config import Config
-from remote_lab.core import estimates, labs, limits, overview, sessions, tokens
+from remote_lab.core import labs, limits, overview, sessions
 from remote_lab.core.access import Access
+from remote_lab.core.ahead import BootsAhead
+from remote_lab.core.board import Board, Entry, Sight, entry_of
 from remote_lab.core.boots import Boots, Job, LabRunner
 from remote_lab.core.db import Database, after_commit
 from remote_lab.core.desk import LabDesk
+from remote_lab.core.estimates import Outlook
 from remote_lab.core.liveness import Liveness
 from remote_lab.core.models import Session
 from remote_lab.core.sessions import Wish
+from remote_lab.core.uploads import Brought, Uploads
 from remote_lab.core.views import HealthView, Holder, QueuePlace, SessionView
 from remote_lab.core.workspace import Workspaces, storage_problem
 from remote_lab.errors import (
@@ -38,12 +43,15 @@ from remote_lab.states import LabState, SessionState
 log = logging.getLogger(__name__)
 
 NO_WISH = Wish()
+NOTHING_BROUGHT = Brought()
 OWNER_REASON = "its owner ended it"
 CI_JOB_REASON = "its CI job gave it back"
 POLL_SECONDS = 5.0
 MAX_POLL_SECONDS = 30.0
-HELD_IN_FRONT = 4
+HELD_IN_FRONT = 64
 """How many waiting sessions may be held until it is their turn; those behind them are told when to ask again."""
+QUICKEST_TURN_SECONDS = 0.005
+"""No session keeps its slot for less: its begin and its end each wait for the disk."""
 
 
 class LabManager:
@@ -56,15 +64,21 @@ class LabManager:
         self.database = database
         self.runner = runner
         self.workspaces = Workspaces(config.state_dir, config.max_upload_bytes, config.max_upload_files)
+        self.board = Board(database)
+        self._outlook = Outlook(database)
         self.boots = Boots(database, runner, self.workspaces, self._job_ended)
         self.desk = LabDesk(config, database, runner, self.workspaces, self.boots)
+        self.brought = Uploads(config, database, runner)
+        self._ahead = BootsAhead(config, runner, self.workspaces, self.boots, self.brought)
         self._started = time.monotonic()
         self.sessions_seen = Liveness()
 
-    def open_session(self, wish: Wish = NO_WISH, caller: Caller = OPEN) -> SessionView:
+    def open_session(
+        self, wish: Wish = NO_WISH, caller: Caller = OPEN, brought: Brought = NOTHING_BROUGHT
+    ) -> SessionView:
         """Put a new session in the queue and promote it at once when a slot is free.
 
-        Raises QueueFull, LeaseTooLong, LimitExceeded.
+        Raises QueueFull, LeaseTooLong, LimitExceeded, UploadNotFound.
         """
         if wish.lease_seconds is not None:
             sessions.check_lease(wish.lease_seconds, self.config.lease_seconds)
@@ -73,16 +87,31 @@ class LabManager:
             session = sessions.enqueue(
                 transaction, wish, self.config.max_waiting, self.database.clock.now(), caller.token_id
             )
+            self.brought.bring(transaction, session, brought, self.database.clock.now())
             self.sessions_seen.touch(session.id)
             position = sessions.position(transaction, session)
             _log_when_done(transaction, session, "Created session at position %d", position)
             self._admit(transaction)
-            return self._view(transaction, session, caller)
+        return self._view(self.board.sight_of(entry_of(session)), caller)
 
     def session(self, session_id: str, caller: Caller = OPEN) -> SessionView:
-        """Where a session is in the queue, as this caller may know it; SessionNotFound."""
-        with self.database.read() as transaction:
-            return self._view(transaction, sessions.get(transaction, session_id), caller)
+        """Where a session is in the queue, as this caller may know it; SessionNotFound.
+
+        Asks the database for the reason of one that has ended, and after each change of who is active for estimates.
+        """
+        sight = self.board.sight(session_id)
+        if sight is None:
+            with self.database.read() as transaction:
+                sight = self.board.sight_of(entry_of(sessions.get(transaction, session_id)))
+        return self._view(sight, caller)
+
+    def should_hold(self, session_id: str) -> bool:
+        """Whether a session waits, near enough to the front to be held until it is its turn."""
+        place = self.board.place(session_id)
+        return place is not None and place[0] == SessionState.WAITING and self._is_near(place[1])
+
+    def _is_near(self, position: int) -> bool:
+        return position < self.config.slots + HELD_IN_FRONT
 
     def wait_for_session(self, session_id: str, seconds: float, caller: Caller = OPEN) -> SessionView:
         """The same at once when it is active, else when its place has changed or the seconds are over.
@@ -90,48 +119,58 @@ class LabManager:
         At once, with `retry_after_seconds`, when it is too far behind to be held or there is no room to.
         """
         first = self.session(session_id, caller)
-        if first.status == SessionState.ACTIVE or not seconds or first.position >= self.config.slots + HELD_IN_FRONT:
+        if first.status == SessionState.ACTIVE or not seconds or not self._is_near(first.position):
             return self._to_poll(first)
+        has_moved = threading.Event()
         try:
             with self.desk.waits.place(), self.sessions_seen.present(session_id):
-                return self.database.changes.watch(
-                    lambda: self.session(session_id, caller),
-                    lambda now: (now.status, now.position) != (first.status, first.position),
-                    seconds,
-                )
+                watch = self.board.watch(session_id, (first.status, first.position), has_moved.set)
+                has_moved.wait(seconds)
+                watch.cancel()
+                return self.session(session_id, caller)
         except TooManyHeldRequests:
-            return self._to_poll(first)
+            return replace(first, retry_after_seconds=1)
 
     def _to_poll(self, view: SessionView) -> SessionView:
         if view.status == SessionState.ACTIVE:
             return view
-        usual = POLL_SECONDS if view.eta_seconds is None else view.eta_seconds / 4
-        # It may become active while its client sleeps, and active sessions may be silent for less.
+        if self._is_near(view.position):
+            usual = POLL_SECONDS if view.eta_seconds is None else view.eta_seconds / 4
+        else:
+            usual = self._until_near_seconds(view)
+        # Whoever is in front may leave without a turn, and active sessions may be silent for less.
         silence_seconds = min(self.config.waiting_seconds, self.config.active_seconds)
         longest = max(1.0, min(MAX_POLL_SECONDS, silence_seconds / 3))
-        return replace(view, retry_after_seconds=math.ceil(min(max(usual, 1.0), longest)))
+        return replace(view, retry_after_seconds=math.floor(min(max(usual, 1.0), longest)))
+
+    def _until_near_seconds(self, view: SessionView) -> float:
+        """In which time half of those that are held can have had their turn, if all are as quick as the quickest.
+
+        So whoever comes back then is held long before their own turn, and nobody has to look out for everybody.
+        """
+        shortest = self._outlook.shortest_seconds() or 0.0
+        turns = view.position - self.config.slots - HELD_IN_FRONT // 2
+        return turns * max(shortest, QUICKEST_TURN_SECONDS) / self.config.slots
 
     def extend_session(self, session_id: str, lease_seconds: float, caller: Caller = OPEN) -> SessionView:
         """Let an active session go on for so long from now; LeaseTooLong, SessionNotFound, SessionWaiting."""
         with self.database.write() as transaction:
             limit = self.config.lease_seconds
             session = sessions.extend(transaction, session_id, lease_seconds, limit, self.database.clock.now())
-            return self._view(transaction, session, caller)
+        return self._view(self.board.sight_of(entry_of(session)), caller)
 
     def active_session(self, caller: Caller = OPEN) -> SessionView:
         """The head of the queue, if it is the caller's; NoActiveSession when it is not, or the queue is empty."""
-        with self.database.read() as transaction:
-            session = sessions.head(transaction)
-            if session is None:
-                raise NoActiveSession
-            if not sessions.is_open_to(session, caller):
-                raise NoActiveSession(is_somebody_elses=True)
-            return self._view(transaction, session, caller)
+        head = self.board.head()
+        if head is None:
+            raise NoActiveSession
+        if not sessions.is_open_to(head.entry, caller):
+            raise NoActiveSession(is_somebody_elses=True)
+        return self._view(head, caller)
 
     def queue(self, caller: Caller = OPEN) -> list[QueuePlace]:
         """Who waits and who is active, in order, as this caller may know it."""
-        with self.database.read() as transaction:
-            return overview.places(transaction, caller)
+        return overview.places(self.board.live(), self._outlook.name, caller)
 
     def require_access(self, session_id: str, caller: Caller) -> None:
         """Raise SessionNotFound, as for one that never was, when a session is somebody else's.
@@ -140,10 +179,12 @@ class LabManager:
         """
         if caller.is_admin:
             return
-        with self.database.read() as transaction:
-            session = sessions.find(transaction, session_id)
-            if session is not None and not sessions.is_open_to(session, caller):
-                raise SessionNotFound(session_id)
+        session: Entry | Session | None = self.board.entry(session_id)
+        if session is None:
+            with self.database.read() as transaction:
+                session = sessions.find(transaction, session_id)
+        if session is not None and not sessions.is_open_to(session, caller):
+            raise SessionNotFound(session_id)
 
     def require_active(self, session_id: str) -> str | None:
         """Raise SessionNotFound or SessionWaiting unless the session may use labs now; returns its lab's topology."""
@@ -157,12 +198,13 @@ class LabManager:
 
     def heartbeat(self, session_id: str) -> None:
         """Prove that the session's owner is alive; SessionNotFound."""
-        with self.database.read() as transaction:
-            sessions.get(transaction, session_id)
+        if self.board.entry(session_id) is None:
+            with self.database.read() as transaction:
+                sessions.get(transaction, session_id)
         self.touch(session_id)
 
     def end_session(self, session_id: str, reason: str, caller: Caller = OPEN) -> None:
-        """End a session; its lab goes down behind this call, and the next session follows when it has.
+        """End a session; its lab goes down behind this call, and the next session is active with it.
 
         An idle lab stays for the next session instead where REMOTE_LAB_WARM_SECONDS says so; one that was still
         referenced does not, because whoever used it did not say that they were done. `reason` is a clause for the
@@ -205,9 +247,9 @@ class LabManager:
     def health(self) -> HealthView:
         """Uptime, the length of the queue, active sessions included, and all labs; ServerUnhealthy when unknown."""
         with _answering(), self.database.read() as transaction:
-            count = len(sessions.live(transaction))
             found = [{"slot": lab.slot, "topology": lab.topology, "state": lab.state} for lab in labs.live(transaction)]
         uptime = time.monotonic() - self._started
+        count = self.board.count()
         return HealthView(time.time(), uptime, count, count, self.config.slots, found, self.runner.provider)
 
     def admit(self) -> None:
@@ -217,49 +259,35 @@ class LabManager:
 
     def _admit(self, transaction: Transaction) -> None:
         config = self.config
-        for session in sessions.admit(transaction, config.slots, config.lease_seconds, self.database.clock.now()):
+        now = self.database.clock.now()
+        for session in sessions.admit(transaction, config.slots, config.lease_seconds, now, config.ahead):
             self.sessions_seen.touch(session.id)
             _log_when_done(transaction, session, "Session is active in slot %d", session.slot)
+        self._ahead.begin(transaction, now)
 
     def _job_ended(self, job: Job) -> None:
         self.sessions_seen.touch(job.session_id)
         self.desk.used.touch(job.place.lab_id)
         self.admit()
 
-    def _view(self, transaction: Transaction, session: Session, caller: Caller) -> SessionView:
-        waits = session.state == SessionState.WAITING
-        active = sessions.active(transaction) if waits else []
-        owners = tokens.names(transaction) if active else {}
-        position = sessions.position(transaction, session)
+    def _view(self, sight: Sight, caller: Caller) -> SessionView:
+        entry = sight.entry
+        waits = entry.state == SessionState.WAITING
         return SessionView(
-            session_id=session.id,
-            status=session.state,
-            position=position,
-            slot=session.slot,
-            lease_expires_at=session.lease_expires_at,
-            eta_seconds=self._turn_in_seconds(transaction, active, position) if waits else 0.0,
-            held_by=[_holder(one, owners, caller) for one in active],
-            waiting=sessions.waiting_count(transaction),
+            session_id=entry.id,
+            status=entry.state,
+            position=sight.position,
+            slot=entry.slot,
+            lease_expires_at=entry.lease_expires_at,
+            eta_seconds=self._outlook.turn_in_seconds(sight, self.config.slots) if waits else 0.0,
+            held_by=[self._holder(one, caller) for one in sight.active] if waits else [],
+            waiting=sight.waiting,
         )
 
-    def _turn_in_seconds(self, transaction: Transaction, active: Sequence[Session], position: int) -> float | None:
-        usual = estimates.hold_seconds(transaction)
-        if usual is None:
-            return None
-        now = self.database.clock.now()
-        busy = []
-        for session in active:
-            lab = labs.of_session(transaction, session)
-            hold = estimates.hold_seconds(transaction, lab.identity) if lab is not None else usual
-            since = session.activated_at or now
-            busy.append(max(0.0, (hold or usual) - (now - since).total_seconds()))
-        free = max(0, self.config.slots - len(busy))
-        return estimates.turn_in_seconds(busy, free, max(0, position - len(busy)), usual)
-
-
-def _holder(session: Session, owners: Mapping[int, str], caller: Caller) -> Holder:
-    url = session.ci_job_url if sessions.is_open_to(session, caller) else None
-    return Holder(session.slot or 0, owners.get(session.token_id or 0), session.purpose, url, session.activated_at)
+    def _holder(self, entry: Entry, caller: Caller) -> Holder:
+        url = entry.ci_job_url if sessions.is_open_to(entry, caller) else None
+        name = self._outlook.name(entry.token_id)
+        return Holder(entry.slot or 0, name, entry.purpose, url, entry.activated_at)
 
 
 def _log_when_done(transaction: Transaction, session: Session, message: str, value: object) -> None:

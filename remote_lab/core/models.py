@@ -1,8 +1,8 @@
 """The tables and their named constraints; no queries and no rules live here.
 
-`sessions` is the queue, `labs` what was booted for whom in which slot, `lab_references` who uses a lab, `tokens` who
-may ask for all that, `history` who did. The partial unique indexes say no if the code is wrong: one active session and
-one live lab in a slot.
+`sessions` is the queue, `uploads` what came with them, `labs` what was booted for whom in which slot, `lab_references`
+who uses a lab, `tokens` who may ask for all that, `history` who did. The partial unique indexes say no if the code is
+wrong: one active session and one live lab in a slot.
 """
 
 from __future__ import annotations
@@ -68,6 +68,25 @@ class Token(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class KeptUpload(Base):
+    """A topology and its extra files that somebody brought with their session, by which a lab can be booted ahead."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("ix_uploads_identity", "identity"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    """A uuid4; names its folder."""
+    token_id: Mapped[int | None] = mapped_column(ForeignKey("tokens.id"))
+    """Whose it is; None: it was brought while the server ran open."""
+    identity: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of it all, see `remote_lab.identity`."""
+    topology: Mapped[str] = mapped_column(Text)
+    """The topology's file name."""
+    size_bytes: Mapped[int]
+    used_at: Mapped[datetime]
+    """When a session came with it last."""
+
+
 class Session(Base):
     """A place in the queue."""
 
@@ -79,6 +98,7 @@ class Session(Base):
         Index("ix_sessions_state_ticket", "state", "ticket"),
         Index("ix_sessions_ci_job_id", "ci_job_id"),
         Index("ix_sessions_token_id", "token_id"),
+        Index("ix_sessions_upload_id", "upload_id"),
         {"sqlite_autoincrement": True},
     )
 
@@ -97,6 +117,8 @@ class Session(Base):
     """What the CI system calls that job, so that its clean-up step can name it."""
     token_id: Mapped[int | None] = mapped_column(ForeignKey("tokens.id"))
     """Whose it is; None: it was opened while the server ran open, and is everybody's as long as it does."""
+    upload_id: Mapped[str | None] = mapped_column(ForeignKey("uploads.id"))
+    """The lab that its owner said it will want, as far as that is kept."""
     lease_seconds: Mapped[float | None]
     """How long it may be active, as its owner wanted it; None: as long as the server allows."""
     lease_expires_at: Mapped[datetime | None]
@@ -120,13 +142,15 @@ class Lab(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     """A uuid4; names its workspace and its pod."""
     session_id: Mapped[str] = mapped_column(ForeignKey("sessions.id"), index=True)
-    """The session that booted it."""
+    """The session that booted it, or that it is booted ahead for."""
     slot: Mapped[int]
     identity: Mapped[str] = mapped_column(String(64))
     """SHA-256 of what was uploaded, see `remote_lab.identity`."""
     topology: Mapped[str] = mapped_column(Text)
     """The topology's file name as uploaded."""
     state: Mapped[str] = mapped_column(String(16))
+    is_unused: Mapped[bool] = mapped_column(default=False, server_default=text("0"))
+    """Whether it was booted ahead and nobody has had a reference to it so far."""
     devices: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     """`[{name, raw}]` in netlab's order, once it runs."""
     phase: Mapped[str | None] = mapped_column(String(32))

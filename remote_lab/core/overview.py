@@ -5,7 +5,7 @@ Reads only, each in the transaction it is given; nothing here changes anything, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.callers import Caller
-from remote_lab.core import labs, sessions, tokens
+from remote_lab.core import labs, sessions
+from remote_lab.core.board import Entry
 from remote_lab.core.models import Lab, LabReference, Session, Token
 from remote_lab.core.views import QueuePlace
 from remote_lab.states import LIVE_LAB_STATES, SessionState
@@ -78,16 +79,16 @@ def queue(transaction: Transaction) -> list[SessionRecord]:
     return [_session(one, position, live.get(one.id), _owner(transaction, one)) for position, one in found]
 
 
-def places(transaction: Transaction, caller: Caller) -> list[QueuePlace]:
-    """The queue as everybody may see it: its first `PLACES_SHOWN` places, and those of the caller behind them."""
-    owners = tokens.names(transaction)
-    queue = select(Session.state, Session.token_id, Session.purpose).where(Session.state.in_(sessions.LIVE))
-    found = enumerate(transaction.execute(queue.order_by(Session.ticket)))
-    places = (
-        QueuePlace(position, state, owners.get(token_id or 0), purpose, token_id == caller.token_id)
-        for position, (state, token_id, purpose) in found
-    )
-    return [place for place in places if place.position < PLACES_SHOWN or place.yours]
+def places(live: Iterable[Entry], name: Callable[[int | None], str | None], caller: Caller) -> list[QueuePlace]:
+    """The queue as everybody may see it: its first `PLACES_SHOWN` places, and those of the caller behind them.
+
+    `live` are its sessions in order, `name` tells what a token is called.
+    """
+    return [
+        QueuePlace(position, entry.state, name(entry.token_id), entry.purpose, entry.token_id == caller.token_id)
+        for position, entry in enumerate(live)
+        if position < PLACES_SHOWN or entry.token_id == caller.token_id
+    ]
 
 
 def ended_sessions(transaction: Transaction, limit: int) -> list[SessionRecord]:

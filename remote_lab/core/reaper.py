@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
 
-from remote_lab.core import backup, history, labs, schema, sessions
+from remote_lab.core import backup, labs, pruning, schema, sessions
 from remote_lab.core.clock import JUMP_SECONDS, follow_jump, take_over
 from remote_lab.core.db import on_failure
 from remote_lab.core.manager import LabManager
 from remote_lab.core.models import Lab
+from remote_lab.core.throttle import Tally
 from remote_lab.errors import DatabaseUnavailable, ServerUnhealthy, SessionNotFound
 from remote_lab.states import LabState, SessionState
 
@@ -26,10 +27,10 @@ log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
-KEPT_SECONDS = 24 * 3600.0
-"""How long ended sessions and the logs of failed boots are kept."""
-
 BACKUP_CHECK_SECONDS = 3600.0
+CROWD_SECONDS = 3600.0
+"""How often it is said of somebody that they crowd the history."""
+CROWDS_REMEMBERED = 64
 
 OPENING_SECONDS = 60.0
 """No transaction takes longer, however long it waits for the others."""
@@ -53,6 +54,7 @@ class Reaper:
         self._round_finished: Callable[[], None] = lambda: None
         self._longest_pause_seconds = math.inf
         self._next_backup = time.monotonic() + BACKUP_CHECK_SECONDS
+        self._crowds = Tally(1, CROWD_SECONDS, CROWDS_REMEMBERED)
 
     def check(self) -> None:
         """Raise ServerUnhealthy when the loop does not run, or has not finished a round for far too long."""
@@ -109,6 +111,7 @@ class Reaper:
             self._end_orphans,
             self._manager.access.write_uses,
             self._sweep,
+            self._forget,
             self._back_up,
         ]
         for step in steps:
@@ -174,13 +177,17 @@ class Reaper:
             SessionState.ACTIVE: manager.config.active_seconds,
         }
         began = manager.sessions_seen.now()
+        queue = manager.board.live()
         with manager.database.read() as transaction:
-            queue, found = sessions.live(transaction), labs.live(transaction)
-        busy = {lab.session_id for lab in found if lab.state in (LabState.STARTING, LabState.STOPPING)}
+            found = labs.live(transaction)
+        # Also when it is the lab of somebody before that an acquire waits for.
+        busy = {lab.slot for lab in found if lab.state in (LabState.STARTING, LabState.STOPPING)}
         for session in queue:
+            if session.state == SessionState.ACTIVE and session.slot in busy:
+                manager.sessions_seen.touch(session.id)
             limit = limits[SessionState(session.state)]
             silence = manager.sessions_seen.silence_seconds(session.id)
-            if session.id in busy or silence <= limit:
+            if silence <= limit:
                 continue
             self._end(session.id, f"silent for {silence:.0f} s, {session.state} sessions may {limit:g} s")
         # One that is being opened has been seen already and is in the queue only when its transaction is on disk.
@@ -189,8 +196,7 @@ class Reaper:
     def _end_overdue_sessions(self) -> None:
         manager = self._manager
         now = manager.database.clock.now()
-        with manager.database.read() as transaction:
-            overdue = [one for one in sessions.active(transaction) if (one.lease_expires_at or now) < now]
+        overdue = [one for one in manager.board.live() if one.is_active and (one.lease_expires_at or now) < now]
         for session in overdue:
             self._end(session.id, f"its lease was over at {session.lease_expires_at:%H:%M:%S} UTC")
 
@@ -227,7 +233,11 @@ class Reaper:
         with manager.database.read() as transaction:
             running = [lab for lab in labs.live(transaction) if lab.state == LabState.RUNNING]
             active = {session.id for session in sessions.active(transaction)}
+            waiting = labs.ahead(transaction)
         for lab in running:
+            if lab.id in waiting:
+                manager.desk.used.touch(lab.id)  # its owner's time with it has not begun
+                continue
             limit = manager.config.idle_seconds if lab.session_id in active else manager.config.warm_seconds
             idle_seconds = manager.desk.used.silence_seconds(lab.id)
             if idle_seconds > limit:
@@ -257,16 +267,30 @@ class Reaper:
     def _sweep(self) -> None:
         manager = self._manager
         present = manager.workspaces.present()
-        before = manager.database.clock.now() - timedelta(seconds=KEPT_SECONDS)
+        before = manager.database.clock.now() - timedelta(seconds=pruning.KEPT_SECONDS)
         with manager.database.read() as transaction:
             known = {lab.id for lab in labs.live(transaction)}
-            failed = set(labs.failed_since(transaction, before))
+            failed = set(labs.failed_since(transaction, before, pruning.KEPT_LOGS))
         self._for_each([lab_id for lab_id in present if lab_id not in known | failed], manager.workspaces.discard)
         self._for_each([lab_id for lab_id in present if lab_id in failed], self._keep_log_only)
-        with manager.database.write() as transaction:
-            now = manager.database.clock.now()
-            sessions.prune(transaction, now - timedelta(seconds=KEPT_SECONDS))
-            history.prune(transaction, now - timedelta(days=manager.config.history_days))
+        manager.brought.sweep(manager.database.clock.now())
+
+    def _forget(self) -> None:
+        manager = self._manager
+        now = manager.database.clock.now()
+        with manager.database.read() as transaction:
+            doomed = pruning.doomed(transaction, now, manager.config.history_days)
+        for part in doomed.batches():
+            with manager.database.write() as transaction:
+                pruning.forget(transaction, part)
+        if doomed.crowd is not None and not self._crowds.count(doomed.crowd.token):
+            log.warning(
+                "The history has more than %d entries: of the %d of sessions %s the first go before their time, "
+                "those without a lab at the very first",
+                pruning.KEPT_ENTRIES,
+                doomed.crowd.entries,
+                "without a token" if doomed.crowd.token is None else f"of token {doomed.crowd.token}",
+            )
 
     def _keep_log_only(self, lab_id: str) -> None:
         self._manager.workspaces.discard(lab_id, keep_log=True)
@@ -283,10 +307,9 @@ class Reaper:
 
     def _interval_seconds(self) -> float:
         base = self._manager.config.reaper_seconds
-        with self._manager.database.read() as transaction:
-            queue = sessions.live(transaction)
-        if not queue:
+        head = self._manager.board.head()
+        if head is None:
             return 6 * base
-        if len(queue) == 1 and queue[0].state == SessionState.ACTIVE:
+        if head.entry.is_active and self._manager.board.count() == 1:
             return 3 * base
         return base

@@ -1,37 +1,76 @@
 """The queue: strict FIFO by ticket. Every function works in the transaction it is given and commits nothing.
 
-A session waits until it is the first in the queue and a slot is free: a slot with neither an active session nor a live
-lab, because the lab of the one before may still be on its way down, unless it was kept warm.
+A session waits until it is the first in the queue and fewer than `slots` are active. It never waits for a teardown: who
+acquires in a place whose last lab is still on its way down waits for that.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import cast
+from enum import IntEnum
 
-from sqlalchemy import CursorResult, delete, func, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.callers import Caller
 from remote_lab.core import history
-from remote_lab.core.models import Lab, LabReference, Session
+from remote_lab.core.board import Entry
+from remote_lab.core.models import KeptUpload, Lab, LabReference, Session
 from remote_lab.errors import LeaseTooLong, QueueFull, SessionNotFound, SessionWaiting
 from remote_lab.states import LIVE_LAB_STATES, LabState, SessionState
 
 LIVE = (SessionState.WAITING, SessionState.ACTIVE)
 
 
-def free_slots(slots: int, taken: Collection[int]) -> list[int]:
-    """The slots from 1 to `slots` that are not taken, lowest first."""
-    return [slot for slot in range(1, slots + 1) if slot not in taken]
+class Fit(IntEnum):
+    """How well a place that nobody is active in suits a session, the best first."""
+
+    OWN = 0
+    """Its lab was booted there while it waited."""
+    SAME = 1
+    """The lab it wants was left warm there."""
+    FREE = 2
+    """There is no lab, or one that was left warm."""
+    STOPPING = 3
+    """The last lab there is on its way down."""
+    RESERVED = 4
+    """A lab was booted there for somebody who waits; taken only where a restart left no other place."""
 
 
-def promotions(waiting: Sequence[int], free: Sequence[int]) -> list[tuple[int, int]]:
-    """Choose who gets a slot: the lowest tickets, in order; returns (ticket, slot) pairs."""
-    return list(zip(sorted(waiting), free, strict=False))
+@dataclass(frozen=True)
+class Occupant:
+    """The live lab of a place that nobody is active in."""
+
+    session_id: str
+    is_stopping: bool
+    is_warm: bool
+    identity: str
+
+
+def choose_place(places: Iterable[int], occupants: Mapping[int, Occupant], session_id: str, wanted: str | None) -> int:
+    """Choose where a session becomes active: the best fit, of those the lowest number.
+
+    `places` are the ones without an active session, at least one; `wanted` is the identity of the lab that the session
+    said it wants. Places beyond these count as well where its own lab is.
+    """
+
+    def fit(place: int) -> Fit:
+        occupant = occupants.get(place)
+        if occupant is None:
+            return Fit.FREE
+        if occupant.is_stopping:
+            return Fit.STOPPING
+        if occupant.session_id == session_id:
+            return Fit.OWN
+        if not occupant.is_warm:
+            return Fit.RESERVED
+        return Fit.SAME if occupant.identity == wanted else Fit.FREE
+
+    own = (place for place, occupant in occupants.items() if occupant.session_id == session_id)
+    return min({*places, *own}, key=lambda place: (fit(place), place))
 
 
 @dataclass(frozen=True)
@@ -73,37 +112,53 @@ def enqueue(
     return session
 
 
-def admit(transaction: Transaction, slots: int, max_lease_seconds: float, now: datetime) -> list[Session]:
-    """Promote the first in the queue into whatever slots are free; returns the sessions promoted, in order.
+def admit(
+    transaction: Transaction, slots: int, max_lease_seconds: float, now: datetime, ahead: int = 0
+) -> list[Session]:
+    """Promote the first in the queue until `slots` sessions are active; returns the sessions promoted, in order.
 
-    A slot is free when nobody is active in it and its lab, if any, was kept warm for whoever comes next.
-    The lease of each begins: as long as its owner wished, at most `max_lease_seconds`; 0 is no limit in either.
+    Each gets one of `slots + ahead` places, see `choose_place`. The lease of each begins: as long as its owner wished,
+    at most `max_lease_seconds`; 0 is no limit in either.
     """
-    active = select(Session.slot).where(Session.state == SessionState.ACTIVE)
-    is_warm = (Lab.state == LabState.RUNNING) & (Session.state == SessionState.ENDED)
-    occupied = select(Lab.slot).join(Session, Session.id == Lab.session_id)
-    occupied = occupied.where(Lab.state.in_(LIVE_LAB_STATES), ~is_warm)
-    taken = {slot for slot in transaction.scalars(active.union_all(occupied)) if slot is not None}
-    free = free_slots(slots, taken)
-    if not free:
+    taken = set(transaction.scalars(select(Session.slot).where(Session.state == SessionState.ACTIVE)))
+    if len(taken) >= slots:
         return []
-    first = select(Session.ticket).where(Session.state == SessionState.WAITING).order_by(Session.ticket)
-    promoted: list[Session] = []
-    for ticket, slot in promotions(transaction.scalars(first.limit(len(free))).all(), free):
-        changed = transaction.execute(
-            update(Session)
-            .where(Session.ticket == ticket, Session.state == SessionState.WAITING)
-            .values(state=SessionState.ACTIVE, slot=slot, activated_at=now)
+    first = select(Session).where(Session.state == SessionState.WAITING).order_by(Session.ticket)
+    waiting = transaction.scalars(first.limit(slots - len(taken)).execution_options(populate_existing=True)).all()
+    if not waiting:
+        return []
+    occupants = {place: found for place, found in _occupants(transaction).items() if place not in taken}
+    for session in waiting:
+        free = [place for place in range(1, slots + ahead + 1) if place not in taken]
+        place = choose_place(free, occupants, session.id, _wanted(transaction, session))
+        occupants.pop(place, None)
+        taken.add(place)
+        session.state, session.slot, session.activated_at = SessionState.ACTIVE, place, now
+        lease_seconds = max_lease_seconds if session.lease_seconds is None else session.lease_seconds
+        if lease_seconds:
+            session.lease_expires_at = now + timedelta(seconds=lease_seconds)
+        transaction.flush()
+        history.activated(transaction, session)
+    return list(waiting)
+
+
+def _wanted(transaction: Transaction, session: Session) -> str | None:
+    """The identity of the lab that a session came with."""
+    if session.upload_id is None:
+        return None
+    return transaction.get_one(KeptUpload, session.upload_id).identity
+
+
+def _occupants(transaction: Transaction) -> dict[int, Occupant]:
+    """The live labs, by their places."""
+    found = select(Lab.slot, Lab.session_id, Lab.state, Session.state, Lab.identity)
+    found = found.join(Session, Session.id == Lab.session_id).where(Lab.state.in_(LIVE_LAB_STATES))
+    return {
+        place: Occupant(
+            owner, state == LabState.STOPPING, state == LabState.RUNNING and of == SessionState.ENDED, identity
         )
-        if cast(CursorResult[tuple[()]], changed).rowcount:
-            session = transaction.get_one(Session, ticket, populate_existing=True)
-            lease_seconds = max_lease_seconds if session.lease_seconds is None else session.lease_seconds
-            if lease_seconds:
-                session.lease_expires_at = now + timedelta(seconds=lease_seconds)
-            history.activated(transaction, session)
-            promoted.append(session)
-    transaction.flush()
-    return promoted
+        for place, owner, state, of, identity in transaction.execute(found)
+    }
 
 
 def find(transaction: Transaction, session_id: str) -> Session | None:
@@ -111,7 +166,7 @@ def find(transaction: Transaction, session_id: str) -> Session | None:
     return transaction.scalar(select(Session).where(Session.id == session_id))
 
 
-def is_open_to(session: Session, caller: Caller) -> bool:
+def is_open_to(session: Session | Entry, caller: Caller) -> bool:
     """Whether somebody may know a session's id, use it and end it: whose token opened it, and admins."""
     return caller.is_admin or (caller.token_id is not None and session.token_id == caller.token_id)
 
@@ -177,11 +232,6 @@ def active(transaction: Transaction) -> Sequence[Session]:
     return transaction.scalars(select(Session).where(Session.state == SessionState.ACTIVE).order_by(Session.slot)).all()
 
 
-def head(transaction: Transaction) -> Session | None:
-    """The first of the queue, active or about to be; None when nobody is there."""
-    return transaction.scalar(select(Session).where(Session.state.in_(LIVE)).order_by(Session.ticket).limit(1))
-
-
 def end(transaction: Transaction, session_id: str, reason: str, now: datetime) -> Session:
     """End a session and give back its references; SessionNotFound when it has ended already."""
     session = get(transaction, session_id)
@@ -194,12 +244,3 @@ def end(transaction: Transaction, session_id: str, reason: str, now: datetime) -
     transaction.refresh(session)
     history.ended(transaction, session)
     return session
-
-
-def prune(transaction: Transaction, ended_before: datetime) -> None:
-    """Forget sessions that ended before a moment, and their labs."""
-    old = select(Session.id).where(Session.state == SessionState.ENDED, Session.ended_at < ended_before)
-    with_live_lab = select(Lab.session_id).where(Lab.state.in_(LIVE_LAB_STATES))
-    forgotten: Iterable[str] = transaction.scalars(old.where(Session.id.not_in(with_live_lab))).all()
-    transaction.execute(delete(Lab).where(Lab.session_id.in_(forgotten)))
-    transaction.execute(delete(Session).where(Session.id.in_(forgotten)))

@@ -2,6 +2,7 @@
 
     STATE_DIR/labs/LAB_ID/lab/       netlab's working directory: the topology and its extra files
     STATE_DIR/labs/LAB_ID/boot.log   everything netlab printed
+    STATE_DIR/uploads/ID/lab/        the same files as they came with a session that waits, see `uploads.py`
 
 A lab's id is chosen when its upload arrives; an upload that does not become a lab is discarded. What nobody knows (a
 server that died in the middle of an upload) is swept.
@@ -56,6 +57,7 @@ class Upload:
     lab_id: str
     topology: str
     identity: str
+    size_bytes: int = 0
 
 
 def safe_path(name: str) -> PurePosixPath:
@@ -172,10 +174,10 @@ def storage_problem(folder: Path) -> str | None:
 
 
 class Workspaces:
-    """The folders of all labs of one server; safe to use from many threads."""
+    """The folders of all labs of one server, or of its uploads; safe to use from many threads."""
 
-    def __init__(self, state_dir: Path, max_upload_bytes: int, max_upload_files: int) -> None:
-        self._root = state_dir / "labs"
+    def __init__(self, state_dir: Path, max_upload_bytes: int, max_upload_files: int, folder: str = "labs") -> None:
+        self._root = state_dir / folder
         self._max_upload_bytes = max_upload_bytes
         self._max_upload_files = max_upload_files
         self._lock = threading.Lock()
@@ -214,7 +216,13 @@ class Workspaces:
             if isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise StorageFull(os.strerror(error.errno).lower()) from error
             raise
-        return Upload(lab_id, str(name), lab_identity(topology_bytes, contents))
+        size_bytes = self._max_upload_bytes - budget
+        return Upload(lab_id, str(name), lab_identity(topology_bytes, contents), size_bytes)
+
+    def fill(self, lab_id: str, files: Path) -> None:
+        """Make the folder of a lab that is on record, with a copy of these files; OSError."""
+        shutil.copytree(files, self.directory(lab_id))
+        self.log(lab_id).touch()
 
     def keep(self, upload: Upload) -> None:
         """The upload became a lab; from now on it lives as long as the database knows that."""

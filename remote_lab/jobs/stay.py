@@ -100,6 +100,8 @@ class Stay:
                 lab_acquisition_timeout=wish.acquisition_timeout,
                 purpose=wish.purpose,
                 ci_job=wish.ci_job,
+                topology=wish.topology,
+                extra_files=wish.extra_files,
                 live=sys.stderr,
             )
             devices = client.acquire(wish.topology, wish.reuse, wish.extra_files)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from remote_lab.testing.fixture import is_lab_fixture, lab_of
+from remote_lab.testing.fixture import is_lab_fixture, lab_of, topology_of
 
 LabFixture = tuple[str, Callable[..., Any]]
 """A lab fixture that a test uses: the name the test knows it by, and its function, which is the same under any name."""
@@ -37,6 +38,11 @@ def in_lab_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 def is_lab_test(item: pytest.Item) -> bool:
     """Tell whether a test uses a lab fixture or the client, as far as that can be known before it runs."""
     return "remote_lab_client" in getattr(item, "fixturenames", ())
+
+
+def first_topology(items: Sequence[pytest.Item]) -> Path | None:
+    """Return the topology of the first of the tests, in their order, that uses a lab fixture."""
+    return next((topology_of(function) for item in items for _, function in _lab_fixtures(item)), None)
 
 
 def _checked(node: pytest.Item | pytest.Collector) -> pytest.Item | pytest.Collector:

@@ -23,9 +23,10 @@ _MARK = "_remote_lab_topology"
 @pytest.fixture(scope="session")
 def remote_lab_client(request: pytest.FixtureRequest) -> Iterator[RemoteLabClient]:
     """The run's session: on the server at REMOTE_LAB_URL, without one on this machine. Opened by the first lab test."""
+    from remote_lab.testing.collection import first_topology
     from remote_lab.testing.run import client_of_the_run
 
-    with client_of_the_run(request.config) as client:
+    with client_of_the_run(request.config, first_topology(request.session.items)) as client:
         yield client
 
 
@@ -66,6 +67,12 @@ def remote_lab_fixture(topology: str | Path, *, name: str | None = None, reuse_l
 def is_lab_fixture(function: Callable[..., Any]) -> bool:
     """Tell whether a fixture's function was made by `remote_lab_fixture`."""
     return hasattr(function, _MARK)
+
+
+def topology_of(function: Callable[..., Any]) -> Path:
+    """Return the path of a lab fixture's topology."""
+    path: Path = getattr(function, _MARK)[0]
+    return path
 
 
 def lab_of(function: Callable[..., Any]) -> object:

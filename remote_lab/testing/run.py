@@ -48,10 +48,13 @@ _HELD_BY = pytest.StashKey[str]()
 
 
 @contextmanager
-def client_of_the_run(config: pytest.Config) -> Iterator[RemoteLabClient]:
-    """The run's session; a test that asks for it without there being one is skipped or fails with a sentence."""
+def client_of_the_run(config: pytest.Config, first_topology: Path | None) -> Iterator[RemoteLabClient]:
+    """The run's session; a test that asks for it without there being one is skipped or fails with a sentence.
+
+    The server is told the first topology that will be wanted, so that it can boot it while the session waits.
+    """
     __tracebackhide__ = True
-    settings = settings_of(config)
+    settings = settings_of(config)._replace(first_topology=first_topology)
     way = _client_of_worker if hasattr(config, "workerinput") else _client_of_process
     no_longer = sigterm.heed()
     try:
@@ -220,6 +223,7 @@ def _client(settings: Settings, url: str, tell: Telling, session_id: str | None)
         purpose=settings.purpose or "",
         ci_job=settings.ci_job or "",
         heartbeat=settings.heartbeat_seconds,
+        topology=settings.first_topology,
         live=tell.live,
     )
 

@@ -56,6 +56,8 @@ class Settings(NamedTuple):
     """How long a lab is kept after a failure; 0: not at all."""
     environment: Mapping[str, str]
     """The process's environment with the REMOTE_LAB_ variables of `.env`, for a server that is started here."""
+    first_topology: Path | None = None
+    """What the first lab test of the run will acquire; said by the run itself."""
 
     def __repr__(self) -> str:
         """What a traceback may show: neither token nor password, nor the session that whoever knows it may use."""

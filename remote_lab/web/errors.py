@@ -38,6 +38,7 @@ STATUS: Mapping[type[errors.RemoteLabError], HTTPStatus] = {
     errors.UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UploadTooManyFiles: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.TopologyNotAllowed: HTTPStatus.FORBIDDEN,
+    errors.UploadNotFound: HTTPStatus.NOT_FOUND,
     errors.UploadError: HTTPStatus.BAD_REQUEST,
 }
 """The status of an error is that of its nearest class here; one without any is a defect and answers 500."""

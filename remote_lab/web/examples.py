@@ -106,8 +106,17 @@ REQUESTS: Mapping[tuple[str, str], Examples] = {
     ("post", "/lab"): _one(ospf={"topology": "nodes: [ r1, r2 ]", "reuse": True}),
 }
 
+FORM = "multipart/form-data"
+FORMS: Mapping[tuple[str, str], Examples] = {
+    ("post", "/session"): _one(with_a_lab={"topology": "nodes: [ r1, r2 ]", "purpose": "nightly"}),
+}
+"""Of operations that take a form as well as JSON."""
+
 RESPONSES: Mapping[tuple[str, str, str], Examples] = {
-    ("post", "/session", "201"): _one(free={"session_id": _SESSION_ID, "position": 0}),
+    ("post", "/session", "201"): _one(
+        free={"session_id": _SESSION_ID, "position": 0},
+        with_a_lab={"session_id": _SESSION_ID, "position": 3, "identity": _IDENTITY},
+    ),
     ("delete", "/session", "200"): _one(some={"ended": 2}, none={"ended": 0}),
     ("get", "/session/{session_id}", "200"): _one(active=_ACTIVE, waiting=_WAITING),
     ("post", "/session/{session_id}/extend", "200"): _one(active=_ACTIVE),

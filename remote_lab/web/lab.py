@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-from flask import Response, current_app, jsonify, request
-from werkzeug.datastructures import FileStorage
+from flask import Response, jsonify, request
 
 from remote_lab import logs
-from remote_lab.callers import USE
 from remote_lab.core.following import LogFollower
 from remote_lab.core.views import Acquired, Devices, DeviceStates, LabView
-from remote_lab.core.workspace import UploadedFile
-from remote_lab.web.auth import caller, require
+from remote_lab.web.auth import caller
 from remote_lab.web.connection import EventStream, client_is_gone, prefers_async
 from remote_lab.web.gate import Answer, manager, named_session, refresh, require_active_session, retry_after
 from remote_lab.web.parsing import StrictBlueprint
@@ -28,10 +25,11 @@ from remote_lab.web.schemas import (
     NoQuery,
     WaitQuery,
 )
+from remote_lab.web.uploads import admit_upload, uploaded
 
 blueprint = StrictBlueprint("lab", __name__, description="The lab of the active session")
 blueprint.before_request(require_active_session)
-blueprint.before_request(lambda: _admit_upload() if request.endpoint == f"{blueprint.name}.acquire" else None)
+blueprint.before_request(lambda: admit_upload() if request.endpoint == f"{blueprint.name}.acquire" else None)
 blueprint.after_request(refresh)
 
 
@@ -43,8 +41,7 @@ blueprint.after_request(refresh)
 def acquire(form: dict[str, Any], header: dict[str, str | None]) -> Acquired | Response:
     """Boot the uploaded topology, or share the lab that already runs it; answers when its devices are there."""
     logs.concerns(topology=form["topology"].filename)
-    topology, extra_files = _uploaded(form["topology"]), [_uploaded(part) for part in form["extra_files"]]
-    manager().uploads.take_files(caller(), 1 + len(extra_files))
+    topology, extra_files = uploaded(form["topology"], form["extra_files"])
     desk = manager().desk
     if not prefers_async():
         acquired = desk.acquire(named_session(), topology, extra_files, form["reuse"], header["acquire_id"], caller())
@@ -131,14 +128,3 @@ def release(header: dict[str, str | None]) -> None:
 def destroy(query: dict[str, bool]) -> Response:
     """Take the lab down behind this call, also while it boots; without `force` only an unreferenced one."""
     return Response(status=202 if manager().desk.destroy(named_session(), query["force"]) else 204)
-
-
-def _admit_upload() -> None:
-    """Before anything of an upload is read."""
-    request.max_content_length = current_app.config["MAX_UPLOAD_LENGTH"]
-    require(USE)
-    manager().uploads.take_bytes(caller(), request.content_length)
-
-
-def _uploaded(part: FileStorage) -> UploadedFile:
-    return UploadedFile(part.filename or "", cast(Any, part.stream))

@@ -13,7 +13,7 @@ from typing import Any
 from remote_lab import errors
 from remote_lab.errors import transport_code
 from remote_lab.web.errors import status_of
-from remote_lab.web.examples import REQUESTS, RESPONSES
+from remote_lab.web.examples import FORM, FORMS, REQUESTS, RESPONSES
 from remote_lab.web.requests import REQUEST_ID_HEADER, SESSION_HEADER
 
 Document = dict[str, Any]
@@ -50,7 +50,14 @@ _UPLOAD: Kinds = (
 _BOOT: Kinds = (errors.LabBusy, errors.LabBootFailed, errors.LabBootCancelled, errors.TooManyHeldRequests)
 
 ERRORS: Mapping[tuple[str, str], Kinds] = {
-    ("post", "/session"): (errors.RightMissing, errors.QueueFull, errors.LeaseTooLong, errors.LimitExceeded),
+    ("post", "/session"): (
+        *_UPLOAD,
+        errors.UploadNotFound,
+        errors.RightMissing,
+        errors.QueueFull,
+        errors.LeaseTooLong,
+        errors.LimitExceeded,
+    ),
     ("get", "/session/{session_id}"): (*_ANY_SESSION, errors.TooManyHeldRequests),
     ("delete", "/session"): (),
     ("delete", "/session/{session_id}"): _ANY_SESSION,
@@ -228,8 +235,8 @@ def _complete_operation(method: str, path: str, operation: Document) -> None:
     operation["security"] = _security(key)
     if parameters := PARAMETERS.get(key):
         operation["parameters"] = [*operation.get("parameters", ()), *parameters]
-    for content in operation.get("requestBody", {}).get("content", {}).values():
-        content["examples"] = REQUESTS[key]
+    for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+        content["examples"] = FORMS.get(key, REQUESTS[key]) if kind == FORM else REQUESTS[key]
     operation["responses"] = _responses(key, operation["responses"])
 
 
@@ -278,7 +285,7 @@ def _error_responses(key: tuple[str, str]) -> Iterator[tuple[str, Document]]:
         by_status.setdefault(status, []).append((transport_code(status.name), meaning))
     if key in _WITH_JSON:
         too_large = (transport_code(HTTPStatus.REQUEST_ENTITY_TOO_LARGE.name), "The body is larger than 64 KiB.")
-        by_status[HTTPStatus.REQUEST_ENTITY_TOO_LARGE] = [too_large]
+        by_status.setdefault(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, []).append(too_large)
     if key == ("post", "/lab") or key in _WITH_JSON:
         by_status[HTTPStatus.REQUEST_TIMEOUT] = [("request_timeout", "The request came too slowly.")]
     unavailable = (errors.DatabaseUnavailable.code, str(errors.DatabaseUnavailable.__doc__).splitlines()[0])

@@ -14,7 +14,7 @@ from werkzeug.datastructures import CombinedMultiDict
 from remote_lab.errors import UploadMalformed
 from remote_lab.web.errors import SessionHeaderMissing
 
-ONCE = ("topology", "reuse")
+ONCE = ("topology", "reuse", "purpose", "ci_job_url", "ci_job_id", "lease_seconds", "identity")
 """Parts of a form of which a second would be passed over."""
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, post_load
-from marshmallow.validate import Length, OneOf
+from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
+from marshmallow.validate import Length, OneOf, Regexp
 from werkzeug.datastructures import FileStorage
 
 from remote_lab.core.manager import OWNER_REASON
@@ -67,6 +67,7 @@ class SessionCreated(Schema):
 
     session_id = fields.String(required=True)
     position = fields.Integer(required=True)
+    identity = fields.String(metadata={"description": "Of the lab that came with it, when one did."})
 
 
 class Holder(Schema):
@@ -116,6 +117,13 @@ class SessionWish(Schema):
     ci_job_url = fields.Url(schemes={"http", "https"}, require_tld=False, validate=Length(max=500))
     ci_job_id = fields.String(validate=[Length(1, 200), printable])
     lease_seconds = Seconds()
+    identity = fields.String(
+        validate=[
+            Length(equal=64),
+            Regexp("^[0-9a-f]*$", error="64 hexadecimal digits in lower case are expected"),
+        ],
+        metadata={"description": "Of a lab that came with an earlier session; 404 when it is not kept any more."},
+    )
 
 
 class CiJobQuery(Schema):
@@ -178,6 +186,20 @@ class LabForm(Schema):
     topology = File(required=True)
     reuse = Flag(load_default=True)
     extra_files = fields.List(File(), load_default=list)
+
+
+class SessionForm(SessionWish):
+    """The multipart form of POST /session: the same, with the lab that the session will want."""
+
+    topology = File()
+    extra_files = fields.List(File(), load_default=list)
+
+    @validates_schema
+    def check_lab(self, form: dict[str, Any], **_kwargs: Any) -> None:
+        if "topology" not in form and form.get("extra_files"):
+            raise ValidationError("extra files need the topology that they belong to", "extra_files")
+        if "topology" in form and "identity" in form:
+            raise ValidationError("send the topology or its identity, not both", "identity")
 
 
 class AcquireHeader(Schema):

@@ -29,16 +29,16 @@ def test_strict_fifo(serve: Callable[..., Server]) -> None:
 
 
 def test_the_end_of_a_session_answers_before_its_lab_is_down(serve: Callable[..., Server]) -> None:
-    """The next is promoted when it is, and its acquire waits for nothing else."""
+    """The next is active at once, and only its acquire waits for the teardown."""
     server = serve(PROVIDER="clab", NETLAB=STANDIN)
     first, second = server.open_session(), server.open_session()
     server.acquire(first, SLOW_DOWN)
     server.end_session(first)
-    assert server.status(second) == ("waiting", 0)
     head = server.call("GET", "/active-session").json()
-    assert head == {"session_id": second, "status": "waiting", "position": 0}
-    server.wait_active(second)
-    assert list_labs(server.state_dir) == []
+    assert head == {"session_id": second, "status": "active", "position": 0}
+    assert server.call("GET", "/lab", second).json()["state"] == "stopping"
+    assert server.acquire(second, "nodes: [ r1 ]\n").json()["reused"] is False
+    assert len(list_labs(server.state_dir)) == 1
 
 
 def test_a_silent_session_ends_and_a_heartbeat_prevents_it(serve: Callable[..., Server]) -> None:
@@ -106,6 +106,7 @@ def test_promotion_happens_when_netlab_down_hangs(serve: Callable[..., Server]) 
     server.acquire(first, "nodes: [ r1 ]\nstandin: { down_hangs: true, down_force_hangs: true }\n")
     server.end_session(first)
     server.wait_active(second)
+    assert server.acquire(second, "nodes: [ r1 ]\n").status_code == 200
     assert "Teardown: " in server.log.read_text()
 
 

@@ -28,6 +28,11 @@ def commands() -> list[str]:
     return ["\n".join(line[3:] for line in block.splitlines()).strip() for block in blocks]
 
 
+def without(links: list[str], text: str) -> str:
+    """The lines that are not about these links."""
+    return "\n".join(line for line in text.splitlines() if not {*re.findall(r"rlab\d+", line)} & {*links})
+
+
 class Stranger:
     """Somebody with a clone, a shell and a network namespace of their own: what they do to the host is all there is."""
 
@@ -68,12 +73,14 @@ class Stranger:
         ).stdout
 
     def look(self) -> dict[str, str]:
-        """What a lab could leave on the host."""
+        """What a lab could leave on the host; the spare sandbox, which is there or on its way, is no lab's."""
+        spares = re.findall(r"\b(rlab\d+)@.*:spare-", self.run("ip -oneline link"))
+        tag = state_tag(self.state_dir)
         return {
-            "interfaces": self.run("ip -brief address"),
-            "routes": self.run("ip route show table all"),
+            "interfaces": without(spares, self.run("ip -brief address")),
+            "routes": without(spares, self.run("ip route show table all")),
             "mounts": Path("/proc/1/mountinfo").read_text(),
-            "sandboxes": str(processes_named(state_tag(self.state_dir))),
+            "sandboxes": str(sorted({*processes_named(tag)} - {*processes_named(f"{tag}:spare-")})),
             "files": self.run(f"ls -A {self.state_dir}/labs 2>/dev/null || true"),
         }
 

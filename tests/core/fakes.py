@@ -40,6 +40,7 @@ class FakeRunner:
         self.dead: dict[str, str] = {}
         self.refused: list[Finding] = []
         self.pods: set[str] = set()
+        self.is_short_of_memory = False
         self.calls: list[tuple[str, str]] = []
 
     def admit(self, directory: Path, topology: str) -> list[Finding]:
@@ -96,6 +97,9 @@ class FakeRunner:
         self.collecting.set()
         assert self.may_collect.wait(WAIT_SECONDS)
         return [DeviceState(device.name, "frr", [CommandOutput("show", "hello\n", True)]) for device in devices]
+
+    def has_memory(self) -> bool:
+        return not self.is_short_of_memory
 
     def orphans(self, known_lab_ids: Collection[str]) -> list[str]:
         return sorted(self.pods - set(known_lab_ids))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from fakes import FakeRunner, wait_until, yaml_file
-from sqlalchemy import func, select, update
+from sqlalchemy import update
 
 from remote_lab.callers import ADMIN, USE, Caller
 from remote_lab.core import history
@@ -196,19 +196,6 @@ def test_old_entries_go_and_those_of_a_session_that_lives_stay(manager: LabManag
     manager.config = replace(manager.config, history_days=0)
     reaper.tick()
     assert [entry.session for entry in on_record(manager)] == [alive[:8]]
-
-
-def test_many_old_entries_go_some_at_a_time(manager: LabManager, reaper: Reaper) -> None:
-    """The first ones first, so that no round holds up those who write."""
-    long_ago = datetime.now(UTC) - timedelta(days=400)
-    with manager.database.write() as transaction:
-        for ticket in range(history.PRUNED_AT_ONCE + 7):
-            transaction.add(HistoryEntry(ticket=ticket, session="12345678", opened_at=long_ago, ended_at=long_ago))
-    left = select(func.count()).select_from(HistoryEntry)
-    for expected in (7, 0):
-        reaper.tick()
-        with manager.database.read() as transaction:
-            assert transaction.scalar(left) == expected
 
 
 def test_what_is_asked_for_is_found(manager: LabManager) -> None:

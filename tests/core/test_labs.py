@@ -8,6 +8,22 @@ from remote_lab.core.labs import Decision, decide
 from remote_lab.states import LabState
 
 
+@pytest.mark.parametrize("reuse", [True, False])
+@pytest.mark.parametrize(
+    ("state", "same_identity", "expected"),
+    [
+        (LabState.RUNNING, True, Decision.TAKE_OVER),
+        (LabState.STARTING, True, Decision.TAKE_OVER),
+        (LabState.RUNNING, False, Decision.REPLACE),
+        (LabState.STARTING, False, Decision.REPLACE),
+        (LabState.STOPPING, True, Decision.WAIT),
+    ],
+)
+def test_a_lab_that_was_booted_ahead(state: LabState, same_identity: bool, reuse: bool, expected: Decision) -> None:
+    """Is as good as a new one, and in nobody's way."""
+    assert expected == decide(state, same_identity, reuse, 0, is_unused=True)
+
+
 @pytest.mark.parametrize(
     ("state", "same_identity", "reuse", "ref_count", "expected"),
     [

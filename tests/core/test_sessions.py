@@ -13,8 +13,8 @@ from sqlalchemy import delete, select
 from remote_lab.core import overview
 from remote_lab.core.manager import LabManager
 from remote_lab.core.models import Session
-from remote_lab.core.sessions import Wish, free_slots, promotions
-from remote_lab.errors import NoActiveSession, QueueFull, SessionNotFound, SessionWaiting
+from remote_lab.core.sessions import Occupant, Wish, choose_place
+from remote_lab.errors import NoActiveSession, QueueFull, SessionNotFound
 
 
 def positions(manager: LabManager, ids: list[str]) -> list[tuple[str, int]]:
@@ -22,11 +22,29 @@ def positions(manager: LabManager, ids: list[str]) -> list[tuple[str, int]]:
     return [(view.status, view.position) for view in views]
 
 
-def test_the_lowest_tickets_get_the_free_slots() -> None:
-    """Whatever order they are listed in."""
-    assert promotions([9, 5, 3], free_slots(4, {1, 3})) == [(3, 2), (5, 4)]
-    assert promotions([1, 2], []) == []
-    assert promotions([], [1]) == []
+STOPPING, WARM = Occupant("gone", True, False, "x"), Occupant("gone", False, True, "x")
+OURS, OTHERS = Occupant("me", False, False, "x"), Occupant("other", False, False, "x")
+
+
+@pytest.mark.parametrize(
+    ("places", "occupants", "wanted", "chosen"),
+    [
+        ([2, 1, 3], {}, None, 1),
+        ([1, 2, 3], {1: WARM, 3: OURS}, None, 3),
+        ([1, 2], {7: OURS}, None, 7),
+        ([1, 2], {2: WARM}, "x", 2),
+        ([1, 2], {1: WARM}, "y", 1),
+        ([1, 2], {1: STOPPING}, "x", 2),
+        ([1, 2], {1: OTHERS, 2: STOPPING}, "x", 2),
+        ([1], {1: OTHERS}, "x", 1),
+        ([1, 2], {1: replace(STOPPING, session_id="me")}, None, 2),
+    ],
+)
+def test_a_session_gets_the_place_that_suits_it_best(
+    places: list[int], occupants: dict[int, Occupant], wanted: str | None, chosen: int
+) -> None:
+    """Where its lab is, else where it is free, else where a lab goes down; somebody else's last."""
+    assert chosen == choose_place(places, occupants, "me", wanted)
 
 
 def test_the_first_is_active_at_once_and_the_others_wait_in_order(manager: LabManager) -> None:
@@ -59,26 +77,46 @@ def test_the_next_is_promoted_in_the_call_that_ends_a_session_without_lab(manage
     assert second == manager.active_session().session_id
 
 
-def test_the_head_waits_while_the_lab_before_it_goes_down(manager: LabManager, runner: FakeRunner) -> None:
-    """The end of the session is on disk at once; the slot is free only when the lab is."""
+def test_nobody_waits_for_the_lab_of_the_one_before(manager: LabManager, runner: FakeRunner) -> None:
+    """The next is active at once; what it acquires boots when the lab before it is down, which it can see."""
     first, second = manager.open_session().session_id, manager.open_session().session_id
     manager.desk.acquire(first, yaml_file(), [], reuse=True)
     runner.may_stop.clear()
     manager.end_session(first, "test")
-    assert positions(manager, [second]) == [("waiting", 0)]
-    with pytest.raises(SessionWaiting):
-        manager.desk.lab(second)
+    assert positions(manager, [second]) == [("active", 0)]
+    before = manager.desk.lab(second)
+    assert (before.running, before.state, before.topology, before.identity) == (False, "stopping", None, None)
+    assert manager.desk.acquire_without_waiting(second, yaml_file(), [], reuse=True) is None
+    assert [kind for kind, _ in runner.calls] == ["boot", "stop"]
     runner.may_stop.set()
-    wait_until(lambda: manager.session(second).status == "active", "the next is active")
+    wait_until(lambda: manager.desk.lab(second).running, "its lab is up")
+    assert [kind for kind, _ in runner.calls] == ["boot", "stop", "boot"]
+
+
+def test_who_leaves_during_the_teardown_before_it_leaves_the_queue_moving(
+    manager: LabManager, runner: FakeRunner
+) -> None:
+    """One teardown for all of them, and the acquire of the one who left boots nothing."""
+    ids = [manager.open_session().session_id for _ in range(3)]
+    manager.desk.acquire(ids[0], yaml_file(), [], reuse=True)
+    runner.may_stop.clear()
+    manager.end_session(ids[0], "test")
+    manager.desk.acquire_without_waiting(ids[1], yaml_file(), [], reuse=True)
+    manager.end_session(ids[1], "test")
+    assert positions(manager, [ids[2]]) == [("active", 0)]
+    runner.may_stop.set()
+    assert manager.desk.acquire(ids[2], yaml_file(), [], reuse=True).reused is False
+    assert [kind for kind, _ in runner.calls] == ["boot", "stop", "boot"]
 
 
 def test_promotion_happens_when_the_teardown_fails(manager: LabManager, runner: FakeRunner) -> None:
-    """A lab that will not go must not stop the queue."""
+    """A lab that will not go must not stop the queue, nor the next lab."""
     first, second = manager.open_session().session_id, manager.open_session().session_id
     manager.desk.acquire(first, yaml_file(), [], reuse=True)
     runner.stop_fails = True
     manager.end_session(first, "test")
-    wait_until(lambda: manager.session(second).status == "active", "the next is active")
+    assert positions(manager, [second]) == [("active", 0)]
+    assert manager.desk.acquire(second, yaml_file(), [], reuse=True).reused is False
 
 
 def test_slots_give_as_many_active_sessions(manager: LabManager) -> None:
@@ -139,15 +177,15 @@ def test_a_ci_job_ends_everything_it_left_at_once(manager: LabManager, caplog: p
 
 
 def test_a_ci_job_that_goes_takes_its_lab_down(manager: LabManager, runner: FakeRunner) -> None:
-    """Who comes next is promoted when that lab is down, as after any other session."""
+    """Who comes next is promoted meanwhile, as after any other session."""
     first = manager.open_session(Wish(ci_job_id="4711")).session_id
     second = manager.open_session().session_id
     manager.desk.acquire(first, yaml_file(), [], reuse=True)
     runner.may_stop.clear()
     assert manager.end_ci_job("4711") == 1
-    assert positions(manager, [second]) == [("waiting", 0)]
+    assert positions(manager, [second]) == [("active", 0)]
     runner.may_stop.set()
-    wait_until(lambda: manager.session(second).status == "active", "the next is active")
+    wait_until(lambda: not manager.health().labs, "the lab is down")
     assert [kind for kind, _ in runner.calls] == ["boot", "stop"]
 
 

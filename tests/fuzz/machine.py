@@ -35,6 +35,7 @@ class Clients(RuleBasedStateMachine):
     server: ClassVar[Server]
     slots: ClassVar[int] = 1
     warm: ClassVar[bool] = False
+    ahead: ClassVar[int] = 0
     steps: ClassVar[int] = 0
     next_restart: ClassVar[int] = 0
     """In steps: a restart costs as much as thirty others."""
@@ -53,9 +54,10 @@ class Clients(RuleBasedStateMachine):
     # What one client does.
 
     @has_room
-    @rule()
-    def open(self) -> None:
-        client = Client(self.opened(self.call("POST", "/session", Answer(201))))
+    @rule(brings=st.sampled_from([None, *sorted(TOPOLOGIES)]))
+    def open(self, brings: str | None) -> None:
+        form = {} if brings is None else {"files": self.files_of(brings)}
+        client = Client(self.opened(self.call("POST", "/session", Answer(201), **form)), brought=brings)
         self.world.queue.append(client)
 
     @has_clients
@@ -74,8 +76,10 @@ class Clients(RuleBasedStateMachine):
     @rule(topology=st.sampled_from(sorted(TOPOLOGIES)), reuse=st.booleans())
     def acquire_without_waiting(self, topology: str, reuse: bool) -> None:
         client = self.pick(0)
+        before = self.world.lab_of(client)
+        is_there = before is not None and before.is_unused and before.topology == topology
         expected = self.world.acquire(client, topology, reuse, None)
-        boots = expected.reused is False or expected.code == "lab_boot_failed"
+        boots = not is_there and (expected.reused is False or expected.code == "lab_boot_failed")
         answer = self.post_lab(client, topology, reuse, None, Prefer="respond-async")
         self.check(answer, Answer(202) if boots else expected)
         if boots:
@@ -214,12 +218,12 @@ class Clients(RuleBasedStateMachine):
             return
         type(self).steps += 1
         world = self.world
-        wait_until(lambda: self.labs() == self.expected_labs(), f"labs are {world.labs}")
         for place, client in enumerate(world.queue):
             self.wait_place(client, place)
+        wait_until(self.labs_are_as_expected, f"labs are {world.labs}")
         slots = [client.slot for client in world.active]
         assert len({*slots}) == len(slots)
-        assert {*slots} <= {*range(1, world.slots + 1)}
+        assert {*slots} <= {*range(1, world.slots + self.ahead + 1)}
         head = self.server.call("GET", "/active-session")
         if world.queue:
             expected = {"session_id": world.queue[0].session_id, "status": "active", "position": 0}
@@ -278,11 +282,15 @@ class Clients(RuleBasedStateMachine):
     def post_lab(
         self, client: Client, topology: str, reuse: bool, name: str | None, **headers: str
     ) -> requests.Response:
-        text, extra = TOPOLOGIES[topology]
-        files = [("topology", (f"{topology}.yml", text)), *(("extra_files", item) for item in extra.items())]
         named = headers if name is None else {**headers, "X-Acquire-ID": name}
         form = {"reuse": str(reuse)}
-        return self.server.call("POST", "/lab", client.session_id, files=files, data=form, headers=named)
+        return self.server.call(
+            "POST", "/lab", client.session_id, files=self.files_of(topology), data=form, headers=named
+        )
+
+    def files_of(self, topology: str) -> list[tuple[str, tuple[str, str]]]:
+        text, extra = TOPOLOGIES[topology]
+        return [("topology", (f"{topology}.yml", text)), *(("extra_files", item) for item in extra.items())]
 
     def failed_or_runs(self, client: Client) -> tuple[bool | None, str | None]:
         lab = self.server.call("GET", "/lab", client.session_id).json()
@@ -294,6 +302,13 @@ class Clients(RuleBasedStateMachine):
 
     def labs(self) -> set[tuple[int, str, str]]:
         return {(lab["slot"], lab["topology"], lab["state"]) for lab in self.health()["labs"]}
+
+    def labs_are_as_expected(self) -> bool:
+        seen, expected = self.labs(), self.expected_labs()
+        if not expected <= seen or any(state != "running" for _, _, state in seen):
+            return False
+        more = {(place, name.removesuffix(".yml")) for place, name, _ in seen - expected}
+        return self.world.take_in(more, self.ahead)
 
     def expected_labs(self) -> set[tuple[int, str, str]]:
         return {(slot, f"{lab.topology}.yml", "running") for slot, lab in self.world.labs.items()}

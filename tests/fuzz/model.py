@@ -20,6 +20,8 @@ class Client:
     session_id: str
     slot: int | None = None
     """None while it waits."""
+    brought: str | None = None
+    """The topology that came with it, which may be booted ahead."""
 
 
 @dataclass
@@ -31,6 +33,8 @@ class Lab:
     """None for one that an ended session left warm."""
     references: list[str | None]
     """The names of the acquires that were not released, the oldest first."""
+    is_unused: bool = False
+    """Booted ahead, and nobody has had it so far."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,23 @@ class World:
         lab = self.labs.get(client.slot or 0)
         return lab if lab is not None and lab.owner is client else None
 
+    def take_in(self, labs: set[tuple[int, str]], ahead: int) -> bool:
+        """Take in the labs that were booted ahead, `(place, topology)`; False for one that nobody can have wanted.
+
+        When that is done depends on the moment, so the model does not know whether it was.
+        """
+        brought = [client.brought for client in self.waiting]
+        owners = {client.slot: client for client in self.active}
+        for place, topology in labs:
+            owner = owners.get(place)
+            if owner is None and topology in brought:
+                brought.remove(topology)
+            elif owner is not None and owner.brought == topology and place not in self.labs:
+                self.labs[place] = Lab(topology, owner, [], is_unused=True)
+            else:
+                return False
+        return len(self.waiting) - len(brought) <= ahead
+
     def acquire(self, client: Client, topology: str, reuse: bool, name: str | None) -> Answer:
         """POST /lab, by the acquire table."""
         if client not in self.active:
@@ -76,10 +97,11 @@ class World:
         if lab is not None:
             if name is not None and name in lab.references:
                 return Answer(200, reused=True)
-            if lab.topology == topology and reuse:
+            if lab.topology == topology and (reuse or lab.is_unused):
+                was_used, lab.is_unused = not lab.is_unused, False
                 lab.references.append(name)
                 lab.owner = client
-                return Answer(200, reused=True)
+                return Answer(200, reused=was_used)
             if lab.references:
                 return Answer(423, "lab_busy")
             del self.labs[client.slot]

@@ -18,16 +18,21 @@ ASKED = ("DELETE /session/", "DELETE /lab", "POST /lab/release", "POST /session/
 
 
 @pytest.mark.timeout(7200 if LONG else 600)
-@pytest.mark.parametrize(("slots", "warm_seconds"), [(1, 0), (2, 0), (1, 3600)], ids=["one", "two", "warm"])
-def test_the_server_does_what_the_model_says(tmp_path: Path, slots: int, warm_seconds: int) -> None:
-    """FIFO, slots, the acquire table, references, warm labs, acquire ids: after every step, restarts included."""
+@pytest.mark.parametrize(
+    ("slots", "ahead", "warm_seconds"),
+    [(1, 0, 0), (2, 1, 0), (1, 0, 3600)],
+    ids=["one", "two and ahead", "warm"],
+)
+def test_the_server_does_what_the_model_says(tmp_path: Path, slots: int, ahead: int, warm_seconds: int) -> None:
+    """FIFO, slots, the acquire table, references, labs warm and ahead, acquire ids: after every step, and restarts."""
     timing = {"REAPER_SECONDS": 0.5, "LEASE_SECONDS": LEASE_SECONDS, "WARM_SECONDS": warm_seconds}
-    server = Server(tmp_path / "state", PROVIDER="clab", NETLAB=STANDIN, SLOTS=slots, **timing)
+    server = Server(tmp_path / "state", PROVIDER="clab", NETLAB=STANDIN, SLOTS=slots, AHEAD=ahead, **timing)
 
     class Machine(Clients):
         """The clients of this server."""
 
-    Machine.server, Machine.slots, Machine.warm, Machine.steps = server, slots, bool(warm_seconds), 0
+    Machine.server, Machine.slots, Machine.ahead, Machine.steps = server, slots, ahead, 0
+    Machine.warm = bool(warm_seconds)
     chosen = settings(
         # A second one would replay parts of the first, and what threads and kills do is never the same again.
         max_examples=1,

@@ -37,6 +37,12 @@ def test_standard_output_is_the_command_s(user: User) -> None:
     assert "demo.yml" in done.err
 
 
+def test_the_lab_comes_with_the_session(server: Server, user: User) -> None:
+    """So that it can boot while the job waits."""
+    user.type("run", user.write(QUICK, "brought.yml"), "--", "true")
+    assert list(server.state_dir.glob("uploads/*/lab/brought.yml"))
+
+
 def test_options_behind_the_dashes_are_the_command_s(user: User) -> None:
     """Also those that `run` has itself."""
     assert user.type("run", user.write(QUICK), "--", "echo", "--url", "--help").out == "--url --help\n"

@@ -27,6 +27,14 @@ def test_four_tests_on_two_topologies(suite: Suite, lab_host: LabHost) -> None:
     assert lines == [f"remote lab: {lab_host.url}", f"remote lab: {lab_host.url}, position 0, clab"]
 
 
+def test_the_first_lab_of_the_run_comes_with_its_session(suite: Suite, lab_host: LabHost) -> None:
+    """That of the first test that will run, so that it can boot while the run waits."""
+    suite.tests(FOUR_TESTS)
+    suite.run("--deselect", "test_suite.py::test_1", "-k", "test_2 or test_4").assert_outcomes(passed=2, deselected=2)
+    kept = {path.name for path in lab_host.server.state_dir.glob("uploads/*/lab/*")}
+    assert kept >= {"star.yml"}
+
+
 def test_a_fresh_lab_for_each_test(suite: Suite, lab_host: LabHost) -> None:
     """Unless its fixture allows to share it, a test gets a lab that nobody has used; also after a failure."""
     suite.conftest(CONFTEST.replace(", reuse_lab=True", ""))

@@ -79,7 +79,10 @@ def test_every_setting_has_an_option(pytester: pytest.Pytester) -> None:
     for name in OPTIONS:
         assert f"  --remote-lab-{name}" in shown
         assert f"[REMOTE_LAB_{name.upper().replace('-', '_')}]" in "".join(shown.split()).replace("]", "] ")
-    assert set(Settings._fields) == {attribute for attribute, _, _ in OPTIONS.values()} | {"environment"}
+    assert set(Settings._fields) == {attribute for attribute, _, _ in OPTIONS.values()} | {
+        "environment",
+        "first_topology",
+    }
 
 
 @pytest.mark.parametrize("name", OPTIONS)
