@@ -7,11 +7,14 @@ PYTHON =
 TESTS =
 WORKERS = 6
 SOAK_SEED =
+BENCH =
+BENCH_PLOTS =
+BENCH_BASE =
 
 MAKEFLAGS += --no-print-directory
 BIN = .venv/bin
 
-.PHONY: help serve test lint format audit soak image peer clean
+.PHONY: help serve test lint format audit soak bench image peer clean
 
 help:
 	@echo 'make serve [HOST=127.0.0.1] [PORT=8000]  set up what is missing, then serve real labs'
@@ -20,6 +23,7 @@ help:
 	@echo 'make format                              let ruff rewrite what it can'
 	@echo 'make audit                               known vulnerabilities of what an installation gets; needs the network'
 	@echo 'make soak [SOAK_SEED=4711]               hours of a bad day in one: random faults, crowds, fuzzing; 20 to 40 min'
+	@echo 'make bench [BENCH=a,b] [BENCH_PLOTS=1]   measure it beside the floor and neops-remote-lab; 10 min, docs/benchmarks.rst'
 	@echo 'make image                               build the image that labs run on, if it is missing'
 	@echo 'make peer                                the same suite by our plugin and by neops-remote-lab, compared'
 	@echo 'make clean                               remove .venv, caches and build products; labs and images stay'
@@ -60,6 +64,12 @@ soak:
 	@PYTHON='$(PYTHON)' scripts/setup test
 	@$(BIN)/remote-lab image build
 	@SOAK=1 SOAK_SEED='$(SOAK_SEED)' $(BIN)/pytest -s tests/soak tests/fuzz $(TESTS)
+
+# Beside nothing else: what is measured is the server, not what this machine does meanwhile.
+bench:
+	@PYTHON='$(PYTHON)' scripts/setup bench
+	@$(BIN)/remote-lab image build
+	@BENCH='$(BENCH)' BENCH_PLOTS='$(BENCH_PLOTS)' BENCH_BASE='$(BENCH_BASE)' $(BIN)/python -m bench
 
 image:
 	@PYTHON='$(PYTHON)' scripts/setup server

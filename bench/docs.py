@@ -1,0 +1,58 @@
+"""Puts what a run found into docs/benchmarks.rst: the table of the last run, and a line of its history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import ROOT
+from bench.report import BEFORE, OURS, Report
+from bench.stats import median, short
+
+PAGE = ROOT / "docs" / "benchmarks.rst"
+_TABLE = (".. The table of the last run begins, written by BENCH_PLOTS=1 make bench.\n", ".. It ends.\n")
+_HISTORY_END = "\n.. The history ends.\n"
+
+
+def update(report: Report, page: Path = PAGE) -> None:
+    """Replace the table, and add a line to the history when all of its numbers were measured.
+
+    Raises ValueError when the page has lost the comments that say where.
+    """
+    text = page.read_text()
+    before, begin, rest = text.partition(_TABLE[0])
+    _, end, after = rest.partition(_TABLE[1])
+    if not begin or not end or _HISTORY_END not in after:
+        raise ValueError(f"{page} has no comments that say where the table and the history are")
+    lines = [line for column in (BEFORE, OURS) if (line := history_line(report, column))]
+    after = after.replace(_HISTORY_END, "".join(f"{line}\n" for line in lines) + _HISTORY_END)
+    page.write_text(f"{before}{begin}\n{report.as_rst()}\n{end}{after}")
+
+
+def history_line(report: Report, column: str) -> str:
+    """One row of the list table: date, version and the medians of a column in the rows with a key, ordered as `KEYS`.
+
+    Empty unless all of ours were measured: a part of a run is no history.
+    """
+    found = {row.key: row.values for row in report.rows if row.key}
+    if any(not found.get(key, {}).get(OURS) for key in KEYS) or not any(column in values for values in found.values()):
+        return ""
+    numbers = [short(median(values)) if (values := found[key].get(column)) else "-" for key in KEYS]
+    version = report.about["version"] if column == OURS else f"{report.about['version']}, {column}"
+    cells = [report.about["date"][:10], version, *numbers]
+    return "\n".join(f"   {'*' if not index else ' '} - {cell}" for index, cell in enumerate(cells))
+
+
+KEYS = {
+    "polls": "polls/s",
+    "heartbeats": "heartbeats/s",
+    "promotion": "promotion, ms",
+    "ten": "ten clients, s",
+    "crowd": "p99 beside 5000, ms",
+    "acquire": "acquire, 100 nodes, ms",
+    "attach": "warm attach, ms",
+    "boot 8": "8 routers, s",
+    "boot 32": "32 routers, s",
+    "overlap": "ten jobs with overlap, s",
+    "idle": "idle, MiB",
+}
+"""Of the rows in the history, with the heads of their columns on the page."""
