@@ -13,7 +13,7 @@ from machine import LEASE_SECONDS, Clients
 
 STEPS_OF_A_LIFE = 50
 LIVES = 60 if LONG else 4
-ASKED = ("DELETE /session/", "DELETE /lab", "POST /lab/release", "POST /session/heartbeat", "POST /lab: 409")
+ASKED = ("DELETE /session/", "DELETE /lab", "POST /lab/release", "POST /session/heartbeat", "lab_busy: ")
 """What the rules ask for, as the server's log has it; each of them many times in the long form."""
 
 
@@ -51,5 +51,5 @@ def test_the_server_does_what_the_model_says(tmp_path: Path, slots: int, ahead: 
     log = server.log.read_text()
     assert "Traceback" not in log
     assert log.count("Listening at") > 1, "it was restarted"
-    unseen = [what for what in ASKED if f" {what}" not in log]
+    unseen = [what for what in ASKED if what not in log]
     assert len(unseen) <= (0 if LONG else len(ASKED) // 2), unseen
