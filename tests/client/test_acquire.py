@@ -64,7 +64,7 @@ def test_a_boot_is_followed(join_server: Join, tmp_path: Path, caplog: pytest.Lo
     assert client.status().ref_count == 1
     said = [record.message for record in caplog.records]
     assert said[0] == "acquiring demo.yml (reuse=False)"
-    assert "booting demo.yml: configuring devices, 0 s" in said
+    assert any(line.startswith("booting demo.yml: configuring devices, ") for line in said)
     assert said[-1].startswith("lab demo.yml is up after ")
     assert said[-1].endswith(" s: r1, r2")
 
