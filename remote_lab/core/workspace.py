@@ -38,6 +38,9 @@ from remote_lab.identity import lab_identity
 MAX_NAME_BYTES = 255
 MAX_YAML_DEPTH = 100
 MAX_YAML_NODES = 1_000_000
+_TOO_DEEP = f"is nested deeper than {MAX_YAML_DEPTH} levels"
+_TOO_DEEP_FOR_LIBYAML = "exceeded maximum nesting depth"
+"""What PyYAML 6.0.4 says at 1000 levels, which its scanner may reach before we have seen the first of them."""
 MIN_FREE_BYTES = 16 * 2**20
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -111,7 +114,8 @@ def check_topology(name: str, content: bytes) -> None:
                     raise _malformed(name, "must be a mapping such as 'nodes: [r1, r2]'", event.start_mark)
                 nodes.add(event)
     except yaml.MarkedYAMLError as error:
-        raise _malformed(name, f"is not YAML: {error.problem}", error.problem_mark or error.context_mark) from error
+        what = _TOO_DEEP if error.problem == _TOO_DEEP_FOR_LIBYAML else f"is not YAML: {error.problem}"
+        raise _malformed(name, what, error.problem_mark or error.context_mark) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _malformed(name, f"is not YAML: {error}", None) from error
     if documents == 0:
@@ -143,7 +147,7 @@ class _NodeCounter:
                 self._sizes.pop(event.anchor, None)  # an alias of it inside of it is one of nothing complete
             self._open.append((event.anchor, self._size))
             if self.depth > MAX_YAML_DEPTH:
-                raise _malformed(self._name, f"is nested deeper than {MAX_YAML_DEPTH} levels", event.start_mark)
+                raise _malformed(self._name, _TOO_DEEP, event.start_mark)
         elif event.anchor is not None:
             self._sizes[event.anchor] = size
         self._size += size
