@@ -184,6 +184,15 @@ def ssh(address: str, command: str, password: str = "admin") -> str:
     ).stdout
 
 
+def command_line(pid: int) -> str:
+    """What a process was started as, for people; empty when it has ended."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return f"{pid}: {b' '.join(words).decode(errors='replace')}"
+
+
 def processes_named(part: str) -> list[int]:
     """The pids of all processes that have this in their command line."""
     found = []

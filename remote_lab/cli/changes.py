@@ -18,6 +18,7 @@ from remote_lab import __version__
 from remote_lab.cli.output import plain
 from remote_lab.cli.records import reading
 from remote_lab.config import Config
+from remote_lab.errors import SessionNotFound
 
 if TYPE_CHECKING:
     import requests
@@ -38,8 +39,8 @@ _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a server 
 class Changes(Protocol):
     """What operators change."""
 
-    def end_session(self, session_id: str) -> None:
-        """End a session; its lab goes down."""
+    def end_session(self, session_id: str) -> bool:
+        """End a session; its lab goes down. False when somebody else has ended it since it was looked up."""
 
     def extend_session(self, session_id: str, lease_seconds: float) -> None:
         """Let an active session go on for so long from now; 0: without limit."""
@@ -94,6 +95,14 @@ def call_server(config: Config, holder: Holder, method: str, path: str, **argume
             ) from error
 
 
+class Refused(click.ClickException):
+    """What the server answered, with the code of its error; "" when it gave none."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class ByServer:
     """See `Changes`."""
 
@@ -101,8 +110,14 @@ class ByServer:
         self._config = config
         self._holder = holder
 
-    def end_session(self, session_id: str) -> None:
-        self._call("DELETE", f"/session/{session_id}", params={"reason": REASON})
+    def end_session(self, session_id: str) -> bool:
+        try:
+            self._call("DELETE", f"/session/{session_id}", params={"reason": REASON})
+        except Refused as refusal:
+            if refusal.code != SessionNotFound.code:
+                raise
+            return False
+        return True
 
     def extend_session(self, session_id: str, lease_seconds: float) -> None:
         self._call("POST", f"/session/{session_id}/extend", json={"lease_seconds": lease_seconds})
@@ -116,10 +131,11 @@ class ByServer:
         if response.status_code < 400:
             return
         try:
-            detail = response.json()["detail"]
+            said = response.json()
+            code, detail = said["code"], said["detail"]
         except (ValueError, KeyError, TypeError):
-            detail = f"it answered {response.status_code}"
-        raise click.ClickException(f"The server refuses: {plain(detail)}")
+            code, detail = "", f"it answered {response.status_code}"
+        raise Refused(code, f"The server refuses: {plain(detail)}")
 
 
 class ByHand:
@@ -128,8 +144,12 @@ class ByHand:
     def __init__(self, manager: LabManager) -> None:
         self._manager = manager
 
-    def end_session(self, session_id: str) -> None:
-        self._manager.end_session(session_id, REASON)
+    def end_session(self, session_id: str) -> bool:
+        try:
+            self._manager.end_session(session_id, REASON)
+        except SessionNotFound:
+            return False
+        return True
 
     def extend_session(self, session_id: str, lease_seconds: float) -> None:
         self._manager.extend_session(session_id, lease_seconds)

@@ -176,8 +176,8 @@ def _end(config: Config, changes: Changes, one: SessionRecord) -> bool:
     """End one session; False when that was refused, or its lab did not go down in order."""
     name = output.short_id(one.session_id)
     try:
-        changes.end_session(one.session_id)
-        click.echo(f"Session {name} ended.")
+        is_ours = changes.end_session(one.session_id)
+        click.echo(f"Session {name} ended." if is_ours else f"Session {name} had ended by then.")
         if one.lab is None or not one.lab.is_live:
             return True
         lab = until_down(config, one.lab.lab_id)

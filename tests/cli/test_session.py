@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from harness import Server, list_labs, wait_until
+
+from remote_lab.config import Config
+from remote_lab.core.overview import SessionRecord
 
 from .conftest import TOPOLOGY, Operator
 
@@ -163,3 +168,28 @@ def test_a_state_folder_that_no_server_has_used_is_said(make_server: Callable[..
     for words in (("session", "list"), ("session", "end", "--all"), ("lab", "show"), ("lab", "log")):
         assert "REMOTE_LAB_STATE_DIR" in operator.complains(*words)
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["beside a server", "without one"])
+def test_a_session_that_somebody_else_ends_meanwhile_has_ended(
+    server: Server, operator: Operator, session_id: str, monkeypatch: pytest.MonkeyPatch, is_stopped: bool
+) -> None:
+    """Between the look at the queue and the call its owner may give it back: that is what was wanted."""
+    if is_stopped:
+        server.terminate()
+    command = import_module("remote_lab.cli.session")
+    look = command._chosen
+
+    def look_and_let_it_end(config: Config, which: Sequence[str]) -> list[SessionRecord]:
+        found = look(config, which)
+        operator.run("session", "end", session_id)
+        return found
+
+    monkeypatch.setattr(command, "_chosen", look_and_let_it_end)
+    done = CliRunner(env=server.environment).invoke(command.end, ["--all"])
+    assert (done.exit_code, done.output) == (
+        0,
+        f"Session {session_id[:8]} had ended by then.\nLab demo.yml is down.\n",
+    )
+    if is_stopped:
+        server.start()

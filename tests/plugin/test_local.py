@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import STANDIN, list_labs, processes_named, wait_until
+from harness import STANDIN, command_line, list_labs, processes_named, wait_until
 
 from .conftest import CONFTEST, FOUR_TESTS, Suite, passed
 
@@ -33,13 +33,25 @@ class Here:
         """The labs that are up now."""
         return [lab for database in self._find("remote-lab.sqlite3") for lab in list_labs(database.parent)]
 
-    def is_clean(self) -> bool:
-        """Whether no process, no server's state and no folder of a run is left."""
+    def left(self) -> list[str]:
+        """What is left of runs: processes, states of servers, folders."""
         processes = [pid for folder in self._folders for pid in processes_named(str(folder)) if pid != os.getpid()]
-        return not (processes or self._find("remote-lab.sqlite3") or self._find("remote-lab-run-*"))
+        folders = [*self._find("remote-lab.sqlite3"), *self._find("remote-lab-run-*")]
+        return [*map(command_line, processes), *map(str, folders)]
+
+    def wait_clean(self) -> None:
+        """Return when nothing is left; fail with what is."""
+        try:
+            wait_until(lambda: not self.left(), "everything is gone", 60)
+        except AssertionError as error:
+            logs = [log.read_text()[-2000:] for log in self._find("*.log")]
+            raise AssertionError("\n".join([f"{error}; left are", *self.left(), *logs])) from None
 
     def _find(self, name: str) -> list[Path]:
-        return [path for folder in self._folders for path in folder.rglob(name)]
+        # Not Path.rglob: of Python 3.11 and 3.12 it fails where a folder goes meanwhile.
+        walks = (os.walk(folder) for folder in self._folders)
+        found = (Path(at, one) for walk in walks for at, folders, files in walk for one in (*folders, *files))
+        return [path for path in found if path.match(name)]
 
 
 @pytest.fixture
@@ -65,7 +77,7 @@ def test_four_tests_on_two_topologies(suite: Suite, here: Here, xdist: tuple[str
     runs = 2 if "--dist=each" in xdist else 1
     assert sorted(passed(result)) == sorted(runs * ["test_1", "test_3", "test_2", "test_4"])
     assert here.boots() == runs * ["ring.yml", "star.yml"]
-    assert here.is_clean()
+    assert here.left() == []
     assert result.outlines.count("remote lab: local") == 1
 
 
@@ -92,7 +104,7 @@ def test_where_no_labs_can_run(
         result.assert_outcomes(passed=1, errors=2)
         result.stdout.fnmatch_lines(["provider clab: missing: containerlab*"])
         monkeypatch.setenv("REMOTE_LAB_REQUIRED", "1")
-    assert here.is_clean()
+    assert here.left() == []
 
 
 @pytest.mark.parametrize("xdist", [(), ("-n2",)], ids=["one process", "xdist"])
@@ -104,7 +116,7 @@ def test_signals(suite: Suite, here: Here, ending: signal.Signals, xdist: tuple[
         wait_until(lambda: here.labs() and run.poll() is None, "a lab is up")
         os.killpg(run.pid, ending)
         run.wait(60)
-        wait_until(here.is_clean, "everything is gone", 60)
+        here.wait_clean()
 
 
 def test_sigkill_of_the_controller_alone(suite: Suite, here: Here) -> None:
@@ -114,7 +126,7 @@ def test_sigkill_of_the_controller_alone(suite: Suite, here: Here) -> None:
         wait_until(here.labs, "a lab is up")
         run.kill()
         run.wait(60)
-        wait_until(here.is_clean, "everything is gone", 60)
+        here.wait_clean()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +145,7 @@ def test_bad_ends(suite: Suite, here: Here, test: str, arguments: list[str]) -> 
     suite.tests(test)
     suite.run(*arguments)
     assert "ring.yml" in here.boots()
-    wait_until(here.is_clean, "everything is gone", 60)
+    here.wait_clean()
 
 
 @pytest.mark.lab
