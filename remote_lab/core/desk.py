@@ -20,7 +20,7 @@ from remote_lab.core.liveness import Liveness
 from remote_lab.core.models import Lab
 from remote_lab.core.statuses import Statuses
 from remote_lab.core.views import Acquired, BootLog, Devices, DeviceStates, LabView
-from remote_lab.core.waiting import Room
+from remote_lab.core.waiting import NO_ROOM_SECONDS, Room
 from remote_lab.core.workspace import Upload, UploadedFile, Workspaces
 from remote_lab.errors import (
     LabBootCancelled,
@@ -37,8 +37,6 @@ from remote_lab.netlab.runner import Device, read_log_tail
 from remote_lab.states import LabState
 
 log = logging.getLogger(__name__)
-
-NO_ROOM_SECONDS = 1
 
 
 @dataclass(frozen=True)
@@ -190,6 +188,8 @@ class LabDesk:
 
     def lab(self, session_id: str) -> LabView:
         """The session's lab, also when it has none; SessionNotFound or SessionWaiting."""
+        # Before what is on record: the boot of an acquire that is decided is there.
+        is_deciding = self._pending.is_deciding(session_id)
         with self.database.read() as transaction:
             session = sessions.get_active(transaction, session_id)
             if labs.before_session(transaction, session) is not None:
@@ -197,6 +197,9 @@ class LabDesk:
                 return LabView(running=False, state=LabState.STOPPING)
             lab = labs.last_of_session(transaction, session)
             if lab is None or lab.state == LabState.STOPPED:
+                return LabView(running=False)
+            if lab.state == LabState.FAILED and lab.is_unused and is_deciding:
+                # A boot ahead that failed is no answer to the acquire that is about to boot it again.
                 return LabView(running=False)
             ref_count = labs.ref_count(transaction, lab)
             eta_seconds = self._boot_eta(transaction, lab)

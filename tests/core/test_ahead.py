@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import FakeClock, FakeRunner, wait_until, yaml_file
@@ -187,6 +188,40 @@ def test_a_boot_ahead_that_fails_is_tried_once(
     assert (view.state, view.log_tail) == ("failed", "netlab says hello")
     runner.boot_fails = False
     assert acquire(manager, second, TWO) is False
+
+
+def test_a_boot_ahead_that_failed_is_no_answer_to_the_acquire_that_waits(
+    manager: LabManager, runner: FakeRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a teardown the acquire boots it again; who follows it meanwhile does not read of the first try."""
+    first = bring(manager, ONE)
+    acquire(manager, first, ONE)
+    runner.boot_fails = True
+    second = bring(manager, TWO)
+    wait_until(lambda: "Last lines of its log" in caplog.text, "it has failed")
+    runner.boot_fails = False
+    bring(manager, THREE)
+    wait_for(manager, [(1, "running"), (2, "running")])
+    runner.may_stop.clear()
+    manager.end_session(first, "test")
+    assert (manager.desk.lab(second).state, manager.session(second).slot) == ("stopping", 1)
+    assert manager.desk.acquire_without_waiting(second, yaml_file(TWO), [], reuse=False) is None
+    seen: list[str | None] = []
+
+    def look() -> bool:
+        seen.append(manager.desk.lab(second).state)
+        return seen[-1] == "running"
+
+    step = manager.desk._step
+
+    def look_and_step(*what: Any) -> Any:
+        look()
+        return step(*what)
+
+    monkeypatch.setattr(manager.desk, "_step", look_and_step)
+    runner.may_stop.set()
+    wait_until(look, "it runs")
+    assert {None, "running"} <= {*seen} <= {None, "stopping", "starting", "running"}
 
 
 def test_a_host_that_is_short_of_memory_boots_nothing_ahead(
