@@ -151,8 +151,11 @@ class Witness:
             self.doubt()
 
     def end(self, is_in_doubt: bool) -> None:
-        """The transaction is over; `is_in_doubt`: something failed, so what is known has to be read again."""
-        if is_in_doubt:
+        """The transaction is over; `is_in_doubt`: something failed, so what is known has to be read again.
+
+        One that did not even begin has written nothing: whoever reads goes on while somebody else has the lock.
+        """
+        if is_in_doubt and self._is_writing:
             self.doubt()
         with self._lock:
             self._is_writing, self._thread = False, None
