@@ -50,11 +50,11 @@ def read_head(head: bytes) -> tuple[dict[str, Any], bool] | None:
     return environ | {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query}, keep
 
 
-def without_query(head: bytes) -> bytes:
-    """The same request, with nothing behind its path."""
+def with_query(head: bytes, query: bytes) -> bytes:
+    """The same request, with another query behind its path."""
     line, rest = head.split(b"\r\n", 1)
     method, target, version = line.split(b" ")
-    return b"%b %b %b\r\n%b" % (method, target.partition(b"?")[0], version, rest)
+    return b"%b %b?%b %b\r\n%b" % (method, target.partition(b"?")[0], query, version, rest)
 
 
 def write_answer(status: str, headers: Sequence[tuple[str, str]], body: bytes, keep: bool) -> bytes:

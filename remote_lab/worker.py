@@ -28,7 +28,7 @@ from gunicorn.workers.gthread import TConn
 
 from remote_lab.connections import Connection, CrowdedWorker
 from remote_lab.errors import transport_code
-from remote_lab.heads import HEAD_BYTES, HEAD_END, read_head, without_query, write_answer
+from remote_lab.heads import HEAD_BYTES, HEAD_END, read_head, with_query, write_answer
 from remote_lab.patience import Crowd, TimelyReader, TimelySocket, say_goodbye
 from remote_lab.web.fast import FastAnswers, Hold, Told
 from remote_lab.web.requests import STARTED
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.0005
 HEALTH, HEALTH_THREADS = b"get /healthz", 2
+TIME_IS_OVER = b"wait=0.001"
 BODIES = (b"content-length", b"transfer-encoding")
 """Headers of requests whose body somebody would have to wait for."""
 
@@ -118,8 +119,8 @@ class Worker(CrowdedWorker):
 
     def resume(self, conn: Connection) -> None:
         if not self._answer_at_once(conn, was_held=True):
-            # It has been held: what the routes answer, they answer without holding it once more.
-            conn.heard[:] = without_query(bytes(conn.heard))
+            # It has been held: the routes answer it as one whose time is over, not as one that should ask later.
+            conn.heard[:] = with_query(bytes(conn.heard), TIME_IS_OVER)
             self._enqueue(conn)
 
     def _answer_at_once(self, conn: Connection, was_held: bool = False) -> bool:

@@ -88,17 +88,17 @@ class Access:
     def recognise(self, token: str, address: str) -> Caller:
         """Who calls with this token from this address; TokenInvalid, TooManyWrongTokens."""
         sha256 = tokens.digest(token)
+        self._database.look()
         known = self._remembered(sha256)
         return known if known is not None else self._look_up(sha256, address)
 
     def known(self, token: str) -> Caller | None:
-        """Who calls with a token, without asking the database; None when `recognise` has to."""
-        return self._remembered(tokens.digest(token))
+        """Who calls with a token, without waiting for anything; None when `recognise` has to."""
+        return self._remembered(tokens.digest(token)) if self._database.is_current() else None
 
     def _remembered(self, sha256: str) -> Caller | None:
         if hmac.compare_digest(sha256, self.entry.operator_digest or ""):
             return OPERATOR
-        self._database.look()
         now = datetime.now(UTC)
         with self._lock:
             known = self._known.get(sha256)

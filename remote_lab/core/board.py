@@ -117,15 +117,17 @@ class Board:
         with self._lock:
             return self._find(session_id)
 
-    def place(self, session_id: str) -> Place | None:
-        """The state and the position of a session that waits or is active."""
-        self._database.look()
-        with self._lock:
-            return self._place(session_id)
-
     def sight(self, session_id: str) -> Sight | None:
         """A session that waits or is active, and what is around it."""
         self._database.look()
+        with self._lock:
+            entry = self._find(session_id)
+            return None if entry is None else self._sight(entry)
+
+    def sight_at_once(self, session_id: str) -> Sight | None:
+        """The same for who may wait for nothing; None also where everything has to be read again."""
+        if not self._database.is_current():
+            return None
         with self._lock:
             entry = self._find(session_id)
             return None if entry is None else self._sight(entry)
@@ -157,13 +159,14 @@ class Board:
     def watch(self, session_id: str, seen: Place | None, wake: Callable[[], None]) -> Watch:
         """Call `wake` once, as soon as a session has another place than was seen, or the server lets everybody go.
 
-        That may be before this returns. It is called on the thread that committed, outside of all locks, in the order
-        of the queue, those that became active first; it has to be quick, and what it raises is logged.
+        That may be before this returns, and is where everything has to be read again: nobody waits for that here. It
+        is called on the thread that committed, outside of all locks, in the order of the queue, those that became
+        active first; it has to be quick, and what it raises is logged.
         """
-        self._database.look()
         watch = Watch(self, session_id, seen, wake)
+        is_known = self._database.is_current()
         with self._lock:
-            watch.is_over = self.closed or self._place(session_id) != seen
+            watch.is_over = self.closed or not is_known or self._place(session_id) != seen
             if not watch.is_over:
                 self._watches.setdefault(session_id, []).append(watch)
         if watch.is_over:

@@ -131,7 +131,7 @@ class Database:
         self._witness.followers.append(follower)
 
     def is_current(self) -> bool:
-        """Whether `look` would have nothing to do, nor to wait for."""
+        """Whether `look` would have nothing to do, nor to wait for; for those who may not wait."""
         return self._witness.is_current()
 
     def look(self) -> None:

@@ -39,7 +39,11 @@ class Expectation:
 
 
 class Outlook:
-    """What was measured last, until somebody becomes active or ends, or a lab changes; safe for many threads."""
+    """What was measured last, and the names of tokens; safe for many threads.
+
+    It holds until somebody becomes active or ends, or a lab changes. Then the first who may wait measures again, and
+    the others make do with the last.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -49,11 +53,25 @@ class Outlook:
 
     def expectation(self, turn: int, active: Iterable[Entry]) -> Expectation:
         """For who is active in a turn of the board; reads the database once for each turn."""
+        last = self._last
+        # A later one is as good: it was read when somebody looked at the board later.
+        if last is not None and (last.turn >= turn or self._lock.locked()):
+            return last
         with self._lock:
-            # A later one is as good: it was read when somebody looked at the board later.
             if self._last is None or self._last.turn < turn:
                 self._last = self._measure(turn, active)
             return self._last
+
+    def known(self, sight: Sight, may_be_old: bool) -> Expectation | None:
+        """The same without waiting for anything; None when somebody has to measure, or to look up a name.
+
+        `may_be_old`: one of an earlier turn is good enough, also when nobody measures anew.
+        """
+        last = self._last
+        if last is None or (last.turn < sight.turn and not may_be_old and not self._lock.locked()):
+            return None
+        names = (entry.token_id for entry in sight.active)
+        return last if all(token_id is None or token_id in self._names for token_id in names) else None
 
     def shortest_seconds(self) -> float | None:
         """For which one of the last sessions kept its slot, the quickest, as far as it is known."""
@@ -69,9 +87,8 @@ class Outlook:
             self._names = {row.id: row.name for row in names}
         return self._names.get(token_id)
 
-    def turn_in_seconds(self, sight: Sight, slots: int) -> float | None:
+    def turn_in_seconds(self, sight: Sight, slots: int, expected: Expectation) -> float | None:
         """The seconds until the turn of a session that waits; None when nothing was measured yet."""
-        expected = self.expectation(sight.turn, sight.active)
         usual = expected.usual_seconds
         if usual is None:
             return None

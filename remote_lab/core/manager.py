@@ -25,12 +25,13 @@ from remote_lab.core.board import Board, Entry, Sight, entry_of
 from remote_lab.core.boots import Boots, Job, LabRunner
 from remote_lab.core.db import Database, after_commit
 from remote_lab.core.desk import LabDesk
-from remote_lab.core.estimates import Outlook
+from remote_lab.core.estimates import Expectation, Outlook
 from remote_lab.core.liveness import Liveness
 from remote_lab.core.models import Session
 from remote_lab.core.sessions import Wish
 from remote_lab.core.uploads import Brought, Uploads
 from remote_lab.core.views import HealthView, Holder, QueuePlace, SessionView
+from remote_lab.core.waiting import NO_ROOM_SECONDS
 from remote_lab.core.workspace import Workspaces, storage_problem
 from remote_lab.errors import (
     NoActiveSession,
@@ -105,10 +106,27 @@ class LabManager:
                 sight = self.board.sight_of(entry_of(sessions.get(transaction, session_id)))
         return self._view(sight, caller)
 
-    def should_hold(self, session_id: str) -> bool:
+    def sight_at_once(self, session_id: str, caller: Caller) -> Sight | None:
+        """What `session` looks at, for who may wait for nothing.
+
+        None where that has to be waited for, where there is no such session and where the caller may not know it.
+        """
+        sight = self.board.sight_at_once(session_id)
+        return sight if sight is not None and sessions.is_open_to(sight.entry, caller) else None
+
+    def view_at_once(self, sight: Sight, caller: Caller, was_held: bool) -> SessionView | None:
+        """What `session` returns; None where something of it has to be looked up.
+
+        All who were held are answered at the same moment, when everybody's estimates have changed: with the last ones.
+        """
+        if sight.entry.is_active:
+            return self._view(sight, caller)
+        expected = self._outlook.known(sight, may_be_old=was_held)
+        return None if expected is None else self._view_of_waiting(sight, caller, expected)
+
+    def may_be_held(self, view: SessionView) -> bool:
         """Whether a session waits, near enough to the front to be held until it is its turn."""
-        place = self.board.place(session_id)
-        return place is not None and place[0] == SessionState.WAITING and self._is_near(place[1])
+        return view.status == SessionState.WAITING and self._is_near(view.position)
 
     def _is_near(self, position: int) -> bool:
         return position < self.config.slots + HELD_IN_FRONT
@@ -119,8 +137,8 @@ class LabManager:
         At once, with `retry_after_seconds`, when it is too far behind to be held or there is no room to.
         """
         first = self.session(session_id, caller)
-        if first.status == SessionState.ACTIVE or not seconds or not self._is_near(first.position):
-            return self._to_poll(first)
+        if not seconds or not self.may_be_held(first):
+            return self.to_poll(first)
         has_moved = threading.Event()
         try:
             with self.desk.waits.place(), self.sessions_seen.present(session_id):
@@ -129,9 +147,10 @@ class LabManager:
                 watch.cancel()
                 return self.session(session_id, caller)
         except TooManyHeldRequests:
-            return replace(first, retry_after_seconds=1)
+            return replace(first, retry_after_seconds=NO_ROOM_SECONDS)
 
-    def _to_poll(self, view: SessionView) -> SessionView:
+    def to_poll(self, view: SessionView) -> SessionView:
+        """A view for who is not held: it says when asking again makes sense."""
         if view.status == SessionState.ACTIVE:
             return view
         if self._is_near(view.position):
@@ -272,15 +291,29 @@ class LabManager:
 
     def _view(self, sight: Sight, caller: Caller) -> SessionView:
         entry = sight.entry
-        waits = entry.state == SessionState.WAITING
+        if not entry.is_active:
+            return self._view_of_waiting(sight, caller, self._outlook.expectation(sight.turn, sight.active))
         return SessionView(
             session_id=entry.id,
             status=entry.state,
             position=sight.position,
             slot=entry.slot,
             lease_expires_at=entry.lease_expires_at,
-            eta_seconds=self._outlook.turn_in_seconds(sight, self.config.slots) if waits else 0.0,
-            held_by=[self._holder(one, caller) for one in sight.active] if waits else [],
+            eta_seconds=0.0,
+            held_by=[],
+            waiting=sight.waiting,
+        )
+
+    def _view_of_waiting(self, sight: Sight, caller: Caller, expected: Expectation) -> SessionView:
+        entry = sight.entry
+        return SessionView(
+            session_id=entry.id,
+            status=entry.state,
+            position=sight.position,
+            slot=None,
+            lease_expires_at=None,
+            eta_seconds=self._outlook.turn_in_seconds(sight, self.config.slots, expected),
+            held_by=[self._holder(one, caller) for one in sight.active],
             waiting=sight.waiting,
         )
 

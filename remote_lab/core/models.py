@@ -144,7 +144,7 @@ class Lab(Base):
     session_id: Mapped[str] = mapped_column(ForeignKey("sessions.id"), index=True)
     """The session that booted it, or that it is booted ahead for."""
     slot: Mapped[int]
-    identity: Mapped[str] = mapped_column(String(64))
+    identity: Mapped[str] = mapped_column(String(64), index=True)
     """SHA-256 of what was uploaded, see `remote_lab.identity`."""
     topology: Mapped[str] = mapped_column(Text)
     """The topology's file name as uploaded."""

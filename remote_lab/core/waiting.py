@@ -16,6 +16,9 @@ from remote_lab.errors import TooManyHeldRequests
 
 View = TypeVar("View")
 
+NO_ROOM_SECONDS = 1
+"""After which to ask again, where nobody more can be held."""
+
 
 class Changes:
     """Counts changes and wakes those who wait for the next one."""

@@ -13,7 +13,8 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -23,6 +24,7 @@ from remote_lab import logs
 from remote_lab.callers import OPEN, Caller
 from remote_lab.core.manager import LabManager
 from remote_lab.core.views import SessionView
+from remote_lab.core.waiting import NO_ROOM_SECONDS
 from remote_lab.web import requests
 from remote_lab.web.auth import token_of
 from remote_lab.web.gate import retry_after
@@ -82,20 +84,25 @@ class FastAnswers:
 
     def _answer(self, environ: WSGIEnvironment, may_hold: bool, was_held: bool) -> Told | Hold | None:
         asked, manager = _asked(environ), self._manager
-        # Where somebody else has written, everything has to be read again: that is for a thread.
-        if asked is None or not manager.database.is_current():
+        caller = None if asked is None else self._caller(environ.get("HTTP_AUTHORIZATION", ""))
+        if asked is None or caller is None:
             return None
         session_id, seconds = asked
-        caller = self._caller(environ.get("HTTP_AUTHORIZATION", ""))
-        if caller is None or manager.board.entry(session_id) is None:
+        # One look for all that is decided: between two of them it may become the session's turn.
+        sight = manager.sight_at_once(session_id, caller)
+        if sight is None:
             return None
-        manager.require_access(session_id, caller)
         if seconds is None:
             return self._told(environ, session_id, "204 NO CONTENT", [_JSON])
-        if may_hold and seconds and not was_held and manager.should_hold(session_id):
-            view = manager.session(session_id, caller)
-            return Hold(seconds, lambda wake: self._begin(view, wake))
-        view = manager.session(session_id, caller) if was_held else manager.wait_for_session(session_id, 0, caller)
+        view = manager.view_at_once(sight, caller, was_held)
+        if view is None:
+            return None
+        if not was_held and seconds and manager.may_be_held(view):
+            if may_hold:
+                return Hold(seconds, partial(self._begin, view))
+            view = replace(view, retry_after_seconds=NO_ROOM_SECONDS)
+        elif not was_held:
+            view = manager.to_poll(view)
         body = (_encode(_dump(view)) + "\n").encode("ascii")
         headers = [_JSON, ("Content-Length", str(len(body))), *retry_after(view.retry_after_seconds).items()]
         return self._told(environ, session_id, "200 OK", headers, body)

@@ -21,11 +21,11 @@ from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.callers import ADMIN, USE, Caller
 from remote_lab.config import Config
-from remote_lab.core import sessions, tokens
+from remote_lab.core import db, sessions, tokens
 from remote_lab.core.board import Entry, Place, entry_of
 from remote_lab.core.db import Database
 from remote_lab.core.manager import HELD_IN_FRONT, LabManager
-from remote_lab.errors import SessionNotFound
+from remote_lab.errors import DatabaseUnavailable, SessionNotFound
 
 TESTER = Caller("tester", 1, frozenset({USE, ADMIN}))
 
@@ -262,9 +262,15 @@ def test_a_write_is_seen_by_whoever_asks_next(manager: LabManager) -> None:
         manager.session(first.session_id)
 
 
+def place_of(manager: LabManager, session_id: str) -> Place | None:
+    """Where a session is now."""
+    sight = manager.board.sight(session_id)
+    return None if sight is None else (sight.entry.state, sight.position)
+
+
 def watched(manager: LabManager, session_id: str, told: list[str]) -> Callable[[], bool]:
     """Watch a session as it is now; what it is called goes to `told`. Returns how to cancel."""
-    return manager.board.watch(session_id, manager.board.place(session_id), lambda: told.append(session_id)).cancel
+    return manager.board.watch(session_id, place_of(manager, session_id), lambda: told.append(session_id)).cancel
 
 
 def test_who_waits_is_told_in_the_order_of_the_queue(manager: LabManager) -> None:
@@ -300,7 +306,7 @@ def test_what_concerns_no_place_wakes_nobody(manager: LabManager, runner: FakeRu
 def test_a_change_between_looking_and_watching_is_told_at_once(manager: LabManager) -> None:
     """The other party comes in exactly there."""
     first, second = (manager.open_session().session_id for _ in range(2))
-    seen = manager.board.place(second)
+    seen = place_of(manager, second)
     manager.end_session(first, "test")
     told: list[str] = []
     watch = manager.board.watch(second, seen, lambda: told.append("now"))
@@ -323,7 +329,7 @@ def test_one_that_cannot_be_told_keeps_nobody_else_from_it(
 ) -> None:
     """What it raises is in the log."""
     first, second, third = (manager.open_session().session_id for _ in range(3))
-    manager.board.watch(second, manager.board.place(second), lambda: {}["nobody"])
+    manager.board.watch(second, place_of(manager, second), lambda: {}["nobody"])
     told: list[str] = []
     watched(manager, third, told)
     manager.end_session(first, "test")
@@ -351,6 +357,23 @@ def test_a_commit_of_another_process_wakes_who_waits(manager: LabManager, config
         other.execute("UPDATE sessions SET state = 'ended' WHERE id = ?", (first,))
     assert manager.session(second).position == 0
     assert told == [second]
+
+
+def test_a_lock_of_another_process_keeps_nobody_from_a_poll(
+    make_manager: Callable[[], LabManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that could not even begin has changed nothing: what is known stays known."""
+    monkeypatch.setattr(db, "BUSY_TIMEOUT_MILLISECONDS", 50)
+    manager = make_manager()
+    session_id = manager.open_session().session_id
+    with closing(sqlite3.connect(manager.database.path, isolation_level=None)) as elsewhere:
+        elsewhere.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseUnavailable):
+            manager.open_session()
+        assert manager.database.is_current()
+        with statements() as seen:
+            assert manager.session(session_id).status == "active"
+        assert seen == []
 
 
 def test_a_held_poll_answers_with_the_promotion(manager: LabManager, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,5 +422,5 @@ def test_who_is_too_far_behind_is_never_told_to_come_too_late(
         told.append(view.retry_after_seconds)
     assert told == sorted(told)
     assert 1 <= told[0] <= told[-1] <= 30
-    assert manager.should_hold(live[HELD_IN_FRONT].id)
-    assert not manager.should_hold(live[HELD_IN_FRONT + 1].id)
+    assert manager.may_be_held(manager.session(live[HELD_IN_FRONT].id))
+    assert not manager.may_be_held(manager.session(live[HELD_IN_FRONT + 1].id))

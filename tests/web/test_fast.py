@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from doors import Door, wrong_token
@@ -298,17 +301,75 @@ def test_promotion_that_comes_before_the_hold_has_begun(app: Flask, manager: Lab
     assert b'"status":"active"' in told.body
 
 
+def test_promotion_in_the_middle_of_a_look(app: Flask, manager: LabManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is about to be held when their turn comes is not held as one who has seen it."""
+    fast = FastAnswers(app)
+    first, second = manager.open_session().session_id, manager.open_session().session_id
+    decide = manager.may_be_held
+
+    def promote_and_decide(view: SessionView) -> bool:
+        manager.end_session(first, "its test ended it")
+        return decide(view)
+
+    monkeypatch.setattr(manager, "may_be_held", promote_and_decide)
+    hold = fast.answer(environ("GET", f"/session/{second}", "wait=30"))
+    assert isinstance(hold, Hold)
+    woken: list[str] = []
+    hold.begin(lambda: woken.append(second))()
+    assert woken == [second]
+
+
+def test_nobody_waits_for_those_who_write(app: Flask, manager: LabManager) -> None:
+    """Somebody else commits between the look and the hold, while a writer here has the lock: it is not held."""
+    fast = FastAnswers(app)
+    manager.open_session()
+    waiting = manager.open_session().session_id
+    hold = fast.answer(environ("GET", f"/session/{waiting}", "wait=30"))
+    assert isinstance(hold, Hold)
+    with closing(sqlite3.connect(manager.database.path)) as elsewhere:
+        elsewhere.execute("UPDATE sessions SET purpose = 'by somebody else'")
+        elsewhere.commit()
+    woken: list[str] = []
+    with manager.database._write_turn():
+        hold.begin(lambda: woken.append(waiting))()
+        assert fast.answer(environ("GET", f"/session/{waiting}")) is None
+    assert woken == [waiting]
+
+
+def test_estimates_are_measured_by_a_thread(app: Flask, manager: LabManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the first poll of each turn; whoever asks meanwhile, or was held, hears the last ones."""
+    fast = FastAnswers(app)
+    first, _, waiting = (manager.open_session().session_id for _ in range(3))
+    asked = environ("GET", f"/session/{waiting}")
+    assert isinstance(fast.answer(dict(asked)), Told)
+    manager.end_session(first, "its test ended it")
+    measure = manager._outlook._measure
+    answers = []
+
+    def ask_and_measure(turn: int, active: Any) -> Any:
+        answers.append(fast.answer(dict(asked)))
+        return measure(turn, active)
+
+    monkeypatch.setattr(manager._outlook, "_measure", ask_and_measure)
+    assert fast.answer(dict(asked)) is None
+    assert isinstance(fast.answer(dict(asked), was_held=True), Told)
+    assert answers == []
+    manager.session(waiting)
+    assert [type(one) for one in answers] == [Told]
+    assert isinstance(fast.answer(dict(asked)), Told)
+
+
 def test_without_room_it_is_answered_at_once(app: Flask, manager: LabManager) -> None:
-    """With the time to ask again; who was held has no need of it."""
+    """With the time to ask again, which is soon; who was held has no need of it."""
     fast = FastAnswers(app)
     manager.open_session()
     asked = environ("GET", f"/session/{manager.open_session().session_id}", "wait=30")
-    names = []
+    times = []
     for may_hold, was_held in ((False, False), (True, True)):
         told = fast.answer(dict(asked), may_hold, was_held)
         assert isinstance(told, Told)
-        names.append("Retry-After" in dict(told.headers))
-    assert names == [True, False]
+        times.append(dict(told.headers).get("Retry-After"))
+    assert times == ["1", None]
 
 
 def test_what_fails_is_left_to_the_routes(app: Flask, manager: LabManager, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +380,7 @@ def test_what_fails_is_left_to_the_routes(app: Flask, manager: LabManager, monke
     def fail(*_arguments: object) -> None:
         raise RuntimeError("no memory of it")
 
-    monkeypatch.setattr(manager.board, "entry", fail)
+    monkeypatch.setattr(manager.board, "sight_at_once", fail)
     assert fast.answer(environ("GET", f"/session/{session_id}")) is None
 
 

@@ -15,6 +15,7 @@ from socket import SHUT_WR, socket
 from typing import Any
 
 import pytest
+from doors import Door
 from harness import STANDIN, Server, running, wait_until
 from raw import connect, get, receive, status_of
 
@@ -122,6 +123,21 @@ def test_time_over(server: Server, connections: ExitStack, queue: list[str]) -> 
     answer = receive(hold(server, connections, queue[1], seconds=0.3))
     assert time.monotonic() - began >= 0.3
     assert (view_of(answer)["status"], b"Retry-After" in answer) == ("waiting", False)
+
+
+def test_who_was_held_is_not_sent_away_by_the_routes(tmp_path: Path, connections: ExitStack) -> None:
+    """Another process makes a token, so that of a held poll has to be looked up: its answer is that of any held one."""
+    with running(Door(tmp_path / "state", THREADS=THREADS)) as door:
+        token = door.make("who-is-held")
+        ids = [door.open_for(one) for one in (door.token, door.token, token)]
+        held = hold(door, connections, ids[2], f"Authorization: Bearer {token}")
+        wait_held(door, 1)
+        door.make("somebody-else")
+        door.end_session(ids[0])
+        answer = receive(held)
+        assert (view_of(answer)["position"], b"Retry-After" in answer) == (1, False)
+        for session_id in ids[1:]:
+            door.end_session(session_id)
 
 
 def test_ended_by_somebody_else(server: Server, connections: ExitStack, queue: list[str]) -> None:

@@ -1,0 +1,18 @@
+"""Labs are found by their identity, for estimates."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_index(op.f("ix_labs_identity"), "labs", ["identity"])
+
+
+def downgrade() -> None:
+    op.drop_index(op.f("ix_labs_identity"), "labs")
