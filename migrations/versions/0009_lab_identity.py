@@ -1,4 +1,4 @@
-"""Labs are found by their identity, for estimates."""
+"""The last labs of an identity are found at once, for estimates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_index(op.f("ix_labs_identity"), "labs", ["identity"])
+    op.create_index(op.f("ix_labs_identity"), "labs", ["identity", "created_at"])
 
 
 def downgrade() -> None:

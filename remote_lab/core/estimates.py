@@ -109,9 +109,8 @@ class Outlook:
                 Lab.session_id.in_(ids), Lab.state.in_((LabState.STARTING, LabState.RUNNING))
             )
             for session_id, identity in transaction.execute(labs).all() if ids else ():
-                seconds = hold_seconds(transaction, identity)
-                if seconds is not None:
-                    expected[session_id] = seconds
+                if of_this_lab := recent_holds(transaction, identity):
+                    expected[session_id] = median(of_this_lab)
         usual, shortest = (median(holds), min(holds)) if holds else (None, None)
         return Expectation(turn, usual, shortest, expected)
 
@@ -137,21 +136,14 @@ def turn_in_seconds(busy: Sequence[float], free_slots: int, waiting_in_front: in
 
 
 def recent_holds(transaction: Transaction, identity: str | None = None) -> list[float]:
-    """Return for how many seconds the last sessions kept their slots: those that had this lab, or all."""
+    """Return for how many seconds the last sessions kept their slots: those that booted this lab, or all."""
     ended = select(Session.activated_at, Session.ended_at).where(
         Session.state == SessionState.ENDED, Session.activated_at.is_not(None)
     )
     if identity is not None:
-        ended = ended.where(Session.id.in_(select(Lab.session_id).where(Lab.identity == identity)))
+        last = select(Lab.session_id).where(Lab.identity == identity).order_by(Lab.created_at.desc()).limit(MEASURED)
+        ended = ended.where(Session.id.in_(last))
     return _seconds(transaction.execute(ended.order_by(Session.ticket.desc()).limit(MEASURED)))
-
-
-def hold_seconds(transaction: Transaction, identity: str | None = None) -> float | None:
-    """Return how long a session keeps its slot: the median of those that had this lab, else of all; None if unknown."""
-    holds = recent_holds(transaction, identity)
-    if not holds and identity is not None:
-        return hold_seconds(transaction)
-    return median(holds) if holds else None
 
 
 def boot_seconds(transaction: Transaction, identity: str) -> float | None:

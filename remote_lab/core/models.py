@@ -136,6 +136,7 @@ class Lab(Base):
     __tablename__ = "labs"
     __table_args__ = (
         CheckConstraint(_one_of("state", LabState), name="state"),
+        Index("ix_labs_identity", "identity", "created_at"),
         Index("uq_labs_live_slot", "slot", unique=True, sqlite_where=text(_one_of("state", LIVE_LAB_STATES))),
     )
 
@@ -144,7 +145,7 @@ class Lab(Base):
     session_id: Mapped[str] = mapped_column(ForeignKey("sessions.id"), index=True)
     """The session that booted it, or that it is booted ahead for."""
     slot: Mapped[int]
-    identity: Mapped[str] = mapped_column(String(64), index=True)
+    identity: Mapped[str] = mapped_column(String(64))
     """SHA-256 of what was uploaded, see `remote_lab.identity`."""
     topology: Mapped[str] = mapped_column(Text)
     """The topology's file name as uploaded."""
