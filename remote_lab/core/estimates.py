@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from statistics import median
+from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, Float, bindparam, func, select
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.core.board import Entry, Sight
@@ -22,6 +22,33 @@ from remote_lab.states import LabState, SessionState
 
 MEASURED = 50
 """How many of the last sessions or boots count."""
+
+
+def _seconds(begin: Any, end: Any) -> ColumnElement[float]:
+    """Between two columns, to a millisecond and better; SQLite has no other difference of times."""
+    return (func.julianday(end, type_=Float) - func.julianday(begin, type_=Float)) * 86400.0
+
+
+_HOLDS = (
+    select(_seconds(Session.activated_at, Session.ended_at))
+    .where(Session.state == SessionState.ENDED, Session.activated_at.is_not(None))
+    .order_by(Session.ticket.desc())
+    .limit(MEASURED)
+)
+_LAST_OF_LAB = (
+    select(Lab.session_id).where(Lab.identity == bindparam("identity")).order_by(Lab.created_at.desc()).limit(MEASURED)
+)
+_HOLDS_OF_LAB = _HOLDS.where(Session.id.in_(_LAST_OF_LAB))
+_BOOTS = (
+    select(_seconds(Lab.created_at, Lab.running_at))
+    .where(Lab.identity == bindparam("identity"), Lab.running_at.is_not(None))
+    .order_by(Lab.created_at.desc())
+    .limit(MEASURED)
+)
+_UP = select(Lab.session_id, Lab.identity).where(
+    Lab.session_id.in_(bindparam("of_sessions", expanding=True)),
+    Lab.state.in_((LabState.STARTING, LabState.RUNNING)),
+)
 
 
 @dataclass(frozen=True)
@@ -105,10 +132,7 @@ class Outlook:
         expected: dict[str, float] = {}
         with self._database.read() as transaction:
             holds = recent_holds(transaction)
-            labs = select(Lab.session_id, Lab.identity).where(
-                Lab.session_id.in_(ids), Lab.state.in_((LabState.STARTING, LabState.RUNNING))
-            )
-            for session_id, identity in transaction.execute(labs).all() if ids else ():
+            for session_id, identity in transaction.execute(_UP, {"of_sessions": ids}).all() if ids else ():
                 if of_this_lab := recent_holds(transaction, identity):
                     expected[session_id] = median(of_this_lab)
         usual, shortest = (median(holds), min(holds)) if holds else (None, None)
@@ -137,21 +161,12 @@ def turn_in_seconds(busy: Sequence[float], free_slots: int, waiting_in_front: in
 
 def recent_holds(transaction: Transaction, identity: str | None = None) -> list[float]:
     """Return for how many seconds the last sessions kept their slots: those that booted this lab, or all."""
-    ended = select(Session.activated_at, Session.ended_at).where(
-        Session.state == SessionState.ENDED, Session.activated_at.is_not(None)
-    )
-    if identity is not None:
-        last = select(Lab.session_id).where(Lab.identity == identity).order_by(Lab.created_at.desc()).limit(MEASURED)
-        ended = ended.where(Session.id.in_(last))
-    return _seconds(transaction.execute(ended.order_by(Session.ticket.desc()).limit(MEASURED)))
+    if identity is None:
+        return list(transaction.scalars(_HOLDS))
+    return list(transaction.scalars(_HOLDS_OF_LAB, {"identity": identity}))
 
 
 def boot_seconds(transaction: Transaction, identity: str) -> float | None:
     """Return how long this lab takes to boot; None if it never did."""
-    booted = select(Lab.created_at, Lab.running_at).where(Lab.identity == identity, Lab.running_at.is_not(None))
-    booted_seconds = _seconds(transaction.execute(booted.order_by(Lab.created_at.desc()).limit(MEASURED)))
+    booted_seconds = transaction.scalars(_BOOTS, {"identity": identity}).all()
     return median(booted_seconds) if booted_seconds else None
-
-
-def _seconds(spans: Iterable[Row[datetime | None, datetime | None]]) -> list[float]:
-    return [(end - begin).total_seconds() for begin, end in spans if begin is not None and end is not None]

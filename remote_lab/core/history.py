@@ -10,14 +10,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import Table, bindparam, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.core.models import HistoryEntry, Lab, Session, Token
 from remote_lab.states import LabState
 from remote_lab.urls import without_secrets
+
+# Built once, see `sessions.py`; entries that a transaction has loaded are read again where they are used.
+_table = cast(Table, HistoryEntry.__table__)
+_OF_TICKET = update(_table).where(_table.c.ticket == bindparam("of_ticket"))
+_ACTIVATED = _OF_TICKET.values(slot=bindparam("in_slot"), activated_at=bindparam("at"))
+_ENDED = _OF_TICKET.values(ended_at=bindparam("at"), end_reason=bindparam("reason"))
+_LAST = (
+    select(HistoryEntry)
+    .where(HistoryEntry.ticket == bindparam("ticket"))
+    .order_by(HistoryEntry.id.desc())
+    .limit(1)
+    .execution_options(populate_existing=True)
+)
 
 SHOWN_OF_ID = 8
 SHORTEST_IDENTITY = 8
@@ -43,14 +56,13 @@ def opened(transaction: Transaction, session: Session) -> None:
 
 def activated(transaction: Transaction, session: Session) -> None:
     """A session has got its slot."""
-    mine = update(HistoryEntry).where(HistoryEntry.ticket == session.ticket)
-    transaction.execute(mine.values(slot=session.slot, activated_at=session.activated_at))
+    known = {"of_ticket": session.ticket, "in_slot": session.slot, "at": session.activated_at}
+    transaction.execute(_ACTIVATED, known)
 
 
 def acquired(transaction: Transaction, session: Session, lab: Lab, now: datetime) -> None:
     """A session has taken a reference to a lab; only the first that it has to this one is an entry."""
-    last = select(HistoryEntry).where(HistoryEntry.ticket == session.ticket).order_by(HistoryEntry.id.desc()).limit(1)
-    entry = transaction.scalar(last.execution_options(populate_existing=True))
+    entry = transaction.scalar(_LAST, {"ticket": session.ticket})
     if entry is None or entry.lab_id == lab.id:
         return
     if entry.lab_id is not None:
@@ -87,10 +99,9 @@ def moved(transaction: Transaction, lab_id: str, after: LabState, values: Mappin
             transaction.execute(its.values(lab_ended_at=values.get("ended_at"), boot_failed_in=phase))
 
 
-def ended(transaction: Transaction, session: Session) -> None:
+def ended(transaction: Transaction, ticket: int, now: datetime, reason: str) -> None:
     """A session has ended."""
-    mine = update(HistoryEntry).where(HistoryEntry.ticket == session.ticket)
-    transaction.execute(mine.values(ended_at=session.ended_at, end_reason=session.end_reason))
+    transaction.execute(_ENDED, {"of_ticket": ticket, "at": now, "reason": reason})
 
 
 @dataclass(frozen=True)

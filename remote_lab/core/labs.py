@@ -10,12 +10,30 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy import CursorResult, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.core import history
 from remote_lab.core.models import Lab, LabReference, Session
 from remote_lab.states import LAB_TRANSITIONS, LIVE_LAB_STATES, LabState, SessionState
+
+# Built once, see `sessions.py`.
+_IN_SLOT = select(Lab).where(Lab.slot == bindparam("slot"), Lab.state.in_(LIVE_LAB_STATES))
+_OF_WAITING = select(Lab).where(Lab.session_id == bindparam("session_id"), Lab.state.in_(LIVE_LAB_STATES))
+_REFERENCES = select(func.count()).where(LabReference.lab_id == bindparam("lab_id"))
+_NAMED = (
+    select(LabReference.id)
+    .where(
+        LabReference.lab_id == bindparam("lab_id"),
+        LabReference.session_id == bindparam("session_id"),
+        LabReference.acquire_id == bindparam("acquire_id"),
+    )
+    .limit(1)
+)
+_OLDEST = select(func.min(LabReference.id)).where(
+    LabReference.lab_id == bindparam("of_lab"), LabReference.session_id == bindparam("of_session")
+)
+_RELEASE = delete(LabReference).where(LabReference.id == _OLDEST.scalar_subquery())
 
 
 class Decision(Enum):
@@ -54,7 +72,7 @@ def decide(
 
 def in_slot(transaction: Transaction, slot: int) -> Lab | None:
     """The live lab of a slot."""
-    return transaction.scalar(select(Lab).where(Lab.slot == slot, Lab.state.in_(LIVE_LAB_STATES)))
+    return transaction.scalar(_IN_SLOT, {"slot": slot})
 
 
 def of_session(transaction: Transaction, session: Session) -> Lab | None:
@@ -69,7 +87,7 @@ def own_in_slot(transaction: Transaction, session: Session) -> Lab | None:
     For a session that waits: the one that is booted ahead for it.
     """
     if session.slot is None:
-        return transaction.scalar(select(Lab).where(Lab.session_id == session.id, Lab.state.in_(LIVE_LAB_STATES)))
+        return transaction.scalar(_OF_WAITING, {"session_id": session.id})
     lab = in_slot(transaction, session.slot)
     return lab if lab is not None and lab.session_id == session.id else None
 
@@ -161,7 +179,7 @@ def claim_ahead(
 
 def ref_count(transaction: Transaction, lab: Lab) -> int:
     """How many uses of the lab have not been released."""
-    return transaction.scalar(select(func.count()).where(LabReference.lab_id == lab.id)) or 0
+    return transaction.scalar(_REFERENCES, {"lab_id": lab.id}) or 0
 
 
 def add_reference(
@@ -176,8 +194,8 @@ def add_reference(
 
 def has_reference(transaction: Transaction, lab: Lab, session: Session, acquire_id: str) -> bool:
     """Whether the session has the reference of this name to the lab."""
-    named = select(LabReference.id).where(LabReference.lab_id == lab.id, LabReference.session_id == session.id)
-    return transaction.scalar(named.where(LabReference.acquire_id == acquire_id).limit(1)) is not None
+    known = {"lab_id": lab.id, "session_id": session.id, "acquire_id": acquire_id}
+    return transaction.scalar(_NAMED, known) is not None
 
 
 def release_named(transaction: Transaction, session: Session, acquire_id: str) -> None:
@@ -188,8 +206,7 @@ def release_named(transaction: Transaction, session: Session, acquire_id: str) -
 
 def release(transaction: Transaction, lab: Lab, session: Session) -> None:
     """Give back the session's oldest reference; nothing happens when it has none."""
-    mine = select(func.min(LabReference.id)).where(LabReference.lab_id == lab.id, LabReference.session_id == session.id)
-    transaction.execute(delete(LabReference).where(LabReference.id == mine.scalar_subquery()))
+    transaction.execute(_RELEASE, {"of_lab": lab.id, "of_session": session.id})
 
 
 def move(

@@ -90,10 +90,16 @@ class LabManager:
             )
             self.brought.bring(transaction, session, brought, self.database.clock.now())
             self.sessions_seen.touch(session.id)
-            position = sessions.position(transaction, session)
-            _log_when_done(transaction, session, "Created session at position %d", position)
+            self._log_position_when_done(transaction, entry_of(session))
             self._admit(transaction)
         return self._view(self.board.sight_of(entry_of(session)), caller)
+
+    def _log_position_when_done(self, transaction: Transaction, entry: Entry) -> None:
+        def say() -> None:
+            position = self.board.sight_of(entry).position
+            log.info("Created session at position %d", position, extra={"session_id": entry.id})
+
+        after_commit(transaction, say)
 
     def session(self, session_id: str, caller: Caller = OPEN) -> SessionView:
         """Where a session is in the queue, as this caller may know it; SessionNotFound.
@@ -251,7 +257,7 @@ class LabManager:
     def _end(self, transaction: Transaction, session: Session, reason: str) -> None:
         lab = labs.own_in_slot(transaction, session)
         is_idle = lab is not None and lab.state == LabState.RUNNING and not labs.ref_count(transaction, lab)
-        sessions.end(transaction, session.id, reason, self.database.clock.now())
+        sessions.end(transaction, session, reason, self.database.clock.now())
         if lab is not None and not (is_idle and self.config.warm_seconds):
             self.boots.take_down(transaction, lab, f"its session ended ({reason})")
         _log_when_done(transaction, session, "Session ended: %s", reason)

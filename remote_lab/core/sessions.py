@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.callers import Caller
@@ -23,6 +23,30 @@ from remote_lab.errors import LeaseTooLong, QueueFull, SessionNotFound, SessionW
 from remote_lab.states import LIVE_LAB_STATES, LabState, SessionState
 
 LIVE = (SessionState.WAITING, SessionState.ACTIVE)
+
+# What each session needs on its way is built once: to build a statement takes longer than to execute it.
+_BY_ID = select(Session).where(Session.id == bindparam("session_id"))
+_WAITING = select(func.count()).where(Session.state == SessionState.WAITING)
+_IN_FRONT = select(func.count()).where(Session.state.in_(LIVE), Session.ticket < bindparam("ticket"))
+_TAKEN_SLOTS = select(Session.slot).where(Session.state == SessionState.ACTIVE)
+_NEXT = (
+    select(Session)
+    .where(Session.state == SessionState.WAITING)
+    .order_by(Session.ticket)
+    .limit(bindparam("count"))
+    .execution_options(populate_existing=True)
+)
+_OCCUPANTS = (
+    select(Lab.slot, Lab.session_id, Lab.state, Session.state, Lab.identity)
+    .join(Session, Session.id == Lab.session_id)
+    .where(Lab.state.in_(LIVE_LAB_STATES))
+)
+_END = (
+    update(Session)
+    .where(Session.ticket == bindparam("of_ticket"), Session.state.in_(LIVE))
+    .values(state=SessionState.ENDED, ended_at=bindparam("at"), end_reason=bindparam("reason"))
+)
+_GIVE_BACK = delete(LabReference).where(LabReference.session_id == bindparam("of_session"))
 
 
 class Fit(IntEnum):
@@ -120,11 +144,10 @@ def admit(
     Each gets one of `slots + ahead` places, see `choose_place`. The lease of each begins: as long as its owner wished,
     at most `max_lease_seconds`; 0 is no limit in either.
     """
-    taken = set(transaction.scalars(select(Session.slot).where(Session.state == SessionState.ACTIVE)))
+    taken = set(transaction.scalars(_TAKEN_SLOTS))
     if len(taken) >= slots:
         return []
-    first = select(Session).where(Session.state == SessionState.WAITING).order_by(Session.ticket)
-    waiting = transaction.scalars(first.limit(slots - len(taken)).execution_options(populate_existing=True)).all()
+    waiting = transaction.scalars(_NEXT, {"count": slots - len(taken)}).all()
     if not waiting:
         return []
     occupants = {place: found for place, found in _occupants(transaction).items() if place not in taken}
@@ -151,19 +174,17 @@ def _wanted(transaction: Transaction, session: Session) -> str | None:
 
 def _occupants(transaction: Transaction) -> dict[int, Occupant]:
     """The live labs, by their places."""
-    found = select(Lab.slot, Lab.session_id, Lab.state, Session.state, Lab.identity)
-    found = found.join(Session, Session.id == Lab.session_id).where(Lab.state.in_(LIVE_LAB_STATES))
     return {
         place: Occupant(
             owner, state == LabState.STOPPING, state == LabState.RUNNING and of == SessionState.ENDED, identity
         )
-        for place, owner, state, of, identity in transaction.execute(found)
+        for place, owner, state, of, identity in transaction.execute(_OCCUPANTS)
     }
 
 
 def find(transaction: Transaction, session_id: str) -> Session | None:
     """The session with this id, also one that has ended."""
-    return transaction.scalar(select(Session).where(Session.id == session_id))
+    return transaction.scalar(_BY_ID, {"session_id": session_id})
 
 
 def is_open_to(session: Session | Entry, caller: Caller) -> bool:
@@ -191,8 +212,7 @@ def get_active(transaction: Transaction, session_id: str) -> Session:
 
 def position(transaction: Transaction, session: Session) -> int:
     """How many waiting and active sessions are in front of this one, from 0."""
-    in_front = select(func.count()).where(Session.state.in_(LIVE), Session.ticket < session.ticket)
-    return transaction.scalar(in_front) or 0
+    return transaction.scalar(_IN_FRONT, {"ticket": session.ticket}) or 0
 
 
 def live(transaction: Transaction) -> Sequence[Session]:
@@ -202,7 +222,7 @@ def live(transaction: Transaction) -> Sequence[Session]:
 
 def waiting_count(transaction: Transaction) -> int:
     """How many sessions wait for their turn."""
-    return transaction.scalar(select(func.count()).where(Session.state == SessionState.WAITING)) or 0
+    return transaction.scalar(_WAITING) or 0
 
 
 def of_ci_job(transaction: Transaction, ci_job: str) -> Sequence[Session]:
@@ -232,15 +252,8 @@ def active(transaction: Transaction) -> Sequence[Session]:
     return transaction.scalars(select(Session).where(Session.state == SessionState.ACTIVE).order_by(Session.slot)).all()
 
 
-def end(transaction: Transaction, session_id: str, reason: str, now: datetime) -> Session:
-    """End a session and give back its references; SessionNotFound when it has ended already."""
-    session = get(transaction, session_id)
-    transaction.execute(
-        update(Session)
-        .where(Session.id == session_id, Session.state.in_(LIVE))
-        .values(state=SessionState.ENDED, ended_at=now, end_reason=reason)
-    )
-    transaction.execute(delete(LabReference).where(LabReference.session_id == session_id))
-    transaction.refresh(session)
-    history.ended(transaction, session)
-    return session
+def end(transaction: Transaction, session: Session, reason: str, now: datetime) -> None:
+    """End a live session of this transaction and give back its references."""
+    transaction.execute(_END, {"of_ticket": session.ticket, "at": now, "reason": reason})
+    transaction.execute(_GIVE_BACK, {"of_session": session.id})
+    history.ended(transaction, session.ticket, now, reason)

@@ -211,7 +211,7 @@ def test_who_writes_sees_what_was_before(make_manager: Callable[[], LabManager])
         assert manager.board.entry(session_id) is None, "nothing was read so far"
     assert manager.board.entry(session_id) is not None
     with manager.database.write() as transaction:
-        sessions.end(transaction, session_id, "test", manager.database.clock.now())
+        sessions.end(transaction, sessions.get(transaction, session_id), "test", manager.database.clock.now())
         assert manager.board.entry(session_id) is not None
     assert manager.board.entry(session_id) is None
 
@@ -297,7 +297,7 @@ def test_what_concerns_no_place_wakes_nobody(manager: LabManager, runner: FakeRu
     with manager.database.write() as transaction:
         tokens.create(transaction, "somebody", ["use"], None, manager.database.clock.now())
     with suppress(Failure), manager.database.write() as transaction:
-        sessions.end(transaction, first, "test", manager.database.clock.now())
+        sessions.end(transaction, sessions.get(transaction, first), "test", manager.database.clock.now())
         raise Failure
     assert told == []
     assert [cancel() for cancel in cancels] == [True, True]

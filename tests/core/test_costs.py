@@ -90,12 +90,12 @@ def test_the_way_of_a_session(manager: LabManager, meter: Meter) -> None:
         first = manager.open_session().session_id
 
     writes, statements = meter.of(enter)
-    assert (writes, statements <= 12) == (1, True), meter.statements
+    assert (writes, statements <= 9) == (1, True), meter.statements
     second = manager.open_session().session_id
     writes, statements = meter.of(manager.open_session)
-    assert (writes, statements <= 12) == (1, True), meter.statements
+    assert (writes, statements <= 9) == (1, True), meter.statements
     writes, statements = meter.of(lambda: manager.end_session(first, OWNER_REASON))
-    assert (writes, statements <= 16) == (1, True), meter.statements
+    assert (writes, statements <= 12) == (1, True), meter.statements
     assert manager.session(second).status == "active"
 
 
