@@ -13,7 +13,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import RESULTS, acquires, arrivals, boots, crowd, day, load, makespan, polls, profiles, promotion, targets
+from bench import (
+    RESULTS,
+    acquires,
+    arrivals,
+    boots,
+    crowd,
+    day,
+    idle,
+    load,
+    makespan,
+    polls,
+    profiles,
+    promotion,
+    targets,
+)
 from bench.options import PARTS, PROFILE, Options
 from bench.report import Report
 from remote_lab import __version__
@@ -27,7 +41,8 @@ MEASURES: dict[str, Part] = {
     "e": acquires.measure,
     "f": boots.measure,
     "g": makespan.measure,
-    "h": day.measure,
+    "h": idle.measure,
+    "i": day.measure,
     PROFILE: profiles.measure,
 }
 

@@ -1,10 +1,13 @@
-"""Puts what a run found into docs/benchmarks.rst: the table of the last run, and a line of its history."""
+"""Puts what a run found into docs/benchmarks.rst: the tables of its parts, and a line of its history."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench import ROOT
+from bench.options import PARTS
 from bench.report import BEFORE, OURS, Report
 from bench.stats import median, short
 
@@ -14,18 +17,29 @@ _HISTORY_END = "\n.. The history ends.\n"
 
 
 def update(report: Report, page: Path = PAGE) -> None:
-    """Replace the table, and add a line to the history when all of its numbers were measured.
+    """Replace the tables, and add a line to the history when all of its numbers were measured.
+
+    A run of some parts replaces the tables of these alone.
 
     Raises ValueError when the page has lost the comments that say where.
     """
     text = page.read_text()
     before, begin, rest = text.partition(_TABLE[0])
-    _, end, after = rest.partition(_TABLE[1])
+    tables, end, after = rest.partition(_TABLE[1])
     if not begin or not end or _HISTORY_END not in after:
         raise ValueError(f"{page} has no comments that say where the table and the history are")
     lines = [line for column in (BEFORE, OURS) if (line := history_line(report, column))]
     after = after.replace(_HISTORY_END, "".join(f"{line}\n" for line in lines) + _HISTORY_END)
-    page.write_text(f"{before}{begin}\n{report.as_rst()}\n{end}{after}")
+    is_whole = report.sections().keys() == PARTS.keys()
+    now = report.as_rst() if is_whole else with_sections(tables, report.sections_of_their_own())
+    page.write_text(f"{before}{begin}\n{now.strip()}\n\n{end}{after}")
+
+
+def with_sections(tables: str, new: Mapping[str, str]) -> str:
+    """The tables of a page with those of some parts replaced, or added in their order."""
+    head, *sections = re.split(r"^(?=\*\*[a-z]\. )", tables, flags=re.MULTILINE)
+    known = {section[2]: section for section in sections} | dict(new)
+    return head + "".join(f"{known[part].strip()}\n\n" for part in sorted(known))
 
 
 def history_line(report: Report, column: str) -> str:

@@ -101,7 +101,7 @@ def _makespan(axes: Any, data: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def _day(axes: Any, data: Sequence[Mapping[str, float]]) -> None:
-    for key in ("RSS", "database and log", "open files"):
+    for key in ("RSS", "database", "log", "open files"):
         axes.plot([one["sessions"] for one in data], [one[key] for one in data], marker="o", label=key)
     axes.set_xlabel("sessions that have passed")
     axes.set_ylabel("MiB; open files: number")

@@ -127,14 +127,31 @@ class Report:
 
     def as_rst(self) -> str:
         """The same as list tables, for docs/benchmarks.rst."""
-        said = ", ".join(f"{name} {value}" for name, value in self.about.items())
-        lines = [f"{said[:1].upper()}{said[1:]}.", ""]
+        return f"{self._said()}\n\n{self._noted()}{''.join(self.sections().values())}".rstrip() + "\n"
+
+    def sections(self) -> dict[str, str]:
+        """The list table of each part that was measured, with its title."""
+        found = {}
         for part, title in PARTS.items():
             rows = [row for row in self.rows if row.part == part]
             if not rows:
                 continue
-            lines += [f"**{part}. {title}**", "", ".. list-table::", "   :header-rows: 1", ""]
+            lines = [f"**{part}. {title}**", "", ".. list-table::", "   :header-rows: 1", ""]
             for cells in (self._heads(), *(self._cells(row) for row in rows)):
                 lines += [f"   {'*' if not index else ' '} - {cell}" for index, cell in enumerate(cells)]
-            lines.append("")
-        return "\n".join([*lines, *(f"* {note}" for note in self.notes)]).rstrip() + "\n"
+            found[part] = "\n".join([*lines, "", ""])
+        return found
+
+    def sections_of_their_own(self) -> dict[str, str]:
+        """The same of a run of some parts: each says by itself of which run it is, and what was not measured."""
+        return {
+            part: f"{section}In a run of its own. {self._said()}\n\n{self._noted()}"
+            for part, section in self.sections().items()
+        }
+
+    def _said(self) -> str:
+        said = ", ".join(f"{name} {value}" for name, value in self.about.items())
+        return f"{said[:1].upper()}{said[1:]}."
+
+    def _noted(self) -> str:
+        return "".join(f"* {note}\n" for note in self.notes) + ("\n" if self.notes else "")

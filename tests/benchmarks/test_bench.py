@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from harness import ROOT
 
 PROMOTIONS = 3
@@ -34,6 +35,34 @@ def test_it_measures_promotion_and_says_what_became_of_the_goals(tmp_path: Path)
     )
     for table in (done.stdout, (tmp_path / "table.rst").read_text()):
         assert [what for what in rows if what not in table] == []
+
+
+def test_a_run_of_some_parts_replaces_their_tables_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page keeps what the whole run found, and says which table is of another run."""
+    monkeypatch.syspath_prepend(ROOT)
+    from bench import docs
+    from bench.options import PARTS
+    from bench.report import OURS, Report, Row
+
+    page = tmp_path / "page.rst"
+    page.write_text(f"Top\n{docs._TABLE[0]}old\n{docs._TABLE[1]}History\n{docs._HISTORY_END}End\n")
+
+    def run(parts: str, value: float) -> str:
+        rows = [Row(part, f"row of {part}", "s", {OURS: [value]}) for part in parts]
+        docs.update(Report({"date": f"day {value:g}"}, rows, notes=[f"note {value:g}"]), page)
+        return page.read_text()
+
+    whole = run("".join(PARTS), 1)
+    assert "old" not in whole
+    assert whole.count("Date day 1") == whole.count("* note 1") == 1
+    for again in (2, 3):
+        mixed = run("ci", again)
+        assert [mixed.count(f"     - {value}.00") for value in (1, again)] == [len(PARTS) - 2, 2]
+        assert (mixed.count("Date day 1"), mixed.count(f"In a run of its own. Date day {again}")) == (1, 2)
+        assert (mixed.count("* note 1"), mixed.count(f"* note {again}")) == (1, 2)
+    parts = [line[2] for line in mixed.splitlines() if line.startswith("**")]
+    assert parts == list(PARTS)
+    assert run("".join(PARTS), 1) == whole
 
 
 def test_a_part_that_does_not_exist_is_named(tmp_path: Path) -> None:
