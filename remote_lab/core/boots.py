@@ -202,7 +202,7 @@ class Boots:
 
         thread = threading.Thread(target=begin, name=f"{run.__name__}-{lab.id}", daemon=True)
         after_commit(transaction, lambda: self._begin(job, thread, is_boot=run == self._run_boot))
-        on_failure(transaction, lambda: self._forget(lab.id))
+        on_failure(transaction, lambda: self._forget(job))
         return job
 
     def _begin(self, job: Job, thread: threading.Thread, *, is_boot: bool) -> None:
@@ -222,20 +222,22 @@ class Boots:
         try:
             if is_boot:
                 failure = LabBootFailed("server", "the host let this server start no more threads")
-                self._record_gone(job.place, str(failure), failure)
+                self._record_gone(job, str(failure), failure)
         except Exception:
             job.log.exception("That the lab did not boot could not be recorded; the reaper tries again")
         finally:
-            self._forget(job.place.lab_id)
+            self._forget(job)
             job.done.set()
 
     def _remember(self, job: Job) -> None:
         with self._lock:
             self._jobs[job.place.lab_id] = job
 
-    def _forget(self, lab_id: str) -> None:
+    def _forget(self, job: Job) -> None:
+        """Another one may have its place: a lab that is up on record can be taken down before its boot has ended."""
         with self._lock:
-            self._jobs.pop(lab_id, None)
+            if self._jobs.get(job.place.lab_id) is job:
+                del self._jobs[job.place.lab_id]
 
     def _run_boot(self, job: Job) -> None:
         place = job.place
@@ -267,7 +269,7 @@ class Boots:
                 return
             if devices is not None:
                 failure = self._stop(job)
-            self._record_gone(place, failure, job.failure)
+            self._record_gone(job, failure, job.failure)
         except Exception as error:
             job.log.exception("The end of the boot could not be recorded; the reaper tries again")
             job.failure = LabBootFailed("record", f"{type(error).__name__}, see the server's log")
@@ -278,7 +280,7 @@ class Boots:
         started = time.monotonic()
         try:
             failure = self._stop(job)
-            self._record_gone(job.place, failure, None)
+            self._record_gone(job, failure, None)
             job.log.info("The lab is down after %.1f s", time.monotonic() - started)
         except Exception:
             job.log.exception("The teardown could not be recorded; the reaper tries again")
@@ -316,12 +318,13 @@ class Boots:
         with self._database.write() as transaction:
             moved = labs.move(transaction, lab_id, LabState.STARTING, LabState.RUNNING, **running)
             if moved:
-                self._forget(lab_id)
+                self._forget(job)
                 on_failure(transaction, lambda: self._remember(job))
             return moved
 
-    def _record_gone(self, place: LabPlace, failure: str | None, boot_failure: LabBootFailed | None) -> None:
+    def _record_gone(self, job: Job, failure: str | None, boot_failure: LabBootFailed | None) -> None:
         """A lab that somebody is taking down has stopped; one that nobody is has failed on its own."""
+        place = job.place
         try:
             self._workspaces.discard(place.lab_id, keep_log=boot_failure is not None)
         except OSError as error:
@@ -335,10 +338,10 @@ class Boots:
         with self._database.write() as transaction:
             if not labs.move(transaction, place.lab_id, LabState.STOPPING, LabState.STOPPED, **ended):
                 labs.move(transaction, place.lab_id, LabState.STARTING, LabState.FAILED, **ended)
-            self._forget(place.lab_id)
+            self._forget(job)
 
     def _end(self, job: Job) -> None:
-        self._forget(job.place.lab_id)
+        self._forget(job)
         job.done.set()
         try:
             self._job_ended(job)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from fakes import WAIT_SECONDS, FakeRunner, wait_until, yaml_file
 
+from remote_lab.core.boots import Job
 from remote_lab.core.manager import LabManager
 from remote_lab.core.views import Acquired
 from remote_lab.core.waiting import Room
@@ -187,6 +188,29 @@ def test_a_lab_destroyed_in_the_moment_it_is_up_is_torn_down(
         manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     wait_until(lambda: runner.pods == set(), "nothing runs")
     assert kinds(runner) == ["boot", "stop"]
+
+
+def test_a_lab_destroyed_before_its_boot_has_ended_keeps_its_teardown(
+    manager: LabManager, session_id: str, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is up on record and taken down while the thread that booted it has its last step to do."""
+    end = manager.boots._end
+
+    def destroy_then_end(job: Job) -> None:
+        if job.devices is not None:
+            runner.may_stop.clear()
+            manager.desk.destroy(session_id, force=True)
+        end(job)
+
+    monkeypatch.setattr(manager.boots, "_end", destroy_then_end)
+    manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
+    [(_, lab_id)] = [call for call in runner.calls if call[0] == "boot"]
+    assert manager.boots.find(lab_id) is not None
+    assert manager.desk.destroy(session_id, force=True)
+    runner.may_stop.set()
+    wait_until(lambda: not manager.health().labs, "the lab is down")
+    assert kinds(runner) == ["boot", "stop"]
+    assert manager.boots.find(lab_id) is None
 
 
 def test_a_session_that_ends_between_upload_and_claim_gets_no_lab(
