@@ -267,8 +267,12 @@ class _Output:
         self._selector.register(self._ended, selectors.EVENT_READ)
 
     def __enter__(self) -> _Output:
-        if self._log_path is not None:
-            self._log = self._log_path.open("ab", buffering=0)
+        try:
+            if self._log_path is not None:
+                self._log = self._log_path.open("ab", buffering=0)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:

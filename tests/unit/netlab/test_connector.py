@@ -96,6 +96,15 @@ def test_log_is_cut_when_netlab_says_too_much(tmp_path: Path, monkeypatch: pytes
     assert "the log is cut here" in (tmp_path / "log").read_text()
 
 
+def test_log_that_cannot_be_opened_costs_no_descriptor(tmp_path: Path) -> None:
+    """The call fails, its process ends, and nothing of it stays open."""
+    call = replace(make_call(tmp_path, "import time; time.sleep(600)"), log=tmp_path / "missing/log")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(FileNotFoundError):
+        run_netlab(call)
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_netlab_gets_no_input(tmp_path: Path) -> None:
     """A prompt of netlab's reads the end of its input at once."""
     result = run_netlab(make_call(tmp_path, "import sys; assert sys.stdin.read() == ''"))
