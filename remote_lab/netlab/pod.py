@@ -217,7 +217,7 @@ class Pods:
     def lab_ids(self) -> set[str]:
         """Return the labs of which anything is left."""
         found = {lab_id for lab_id, _ in self._all()}
-        self._seen = {lab_id: pod for lab_id, pod in self._seen.items() if lab_id in found}
+        self._seen = {lab_id: pod for lab_id, pod in self._seen.copy().items() if lab_id in found}
         return found
 
     def missing_nodes(self, lab_id: str, names: Collection[str]) -> set[str]:

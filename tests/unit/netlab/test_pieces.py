@@ -15,8 +15,10 @@ from remote_lab.netlab import processes
 from remote_lab.netlab.boot import Device, read_devices, read_log_tail
 from remote_lab.netlab.features import netlab_defaults
 from remote_lab.netlab.image import Images
+from remote_lab.netlab.limits import lab_limits
 from remote_lab.netlab.management import ManagementNetwork, subnet_of
 from remote_lab.netlab.netns.kernel_needs import missing_for
+from remote_lab.netlab.pod import Pod, Pods
 from remote_lab.netlab.pod_site import state_tag
 
 
@@ -82,6 +84,23 @@ def test_servers_are_told_apart_by_their_state_folder(tmp_path: Path) -> None:
     """One folder has one tag, by whatever path it is reached; another folder has another."""
     (tmp_path / "link").symlink_to(tmp_path)
     assert state_tag(tmp_path / "link") == state_tag(tmp_path) != state_tag(tmp_path / "other")
+
+
+def test_pods_may_be_found_while_labs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread finds a pod for the first time in the middle of a look at what was seen before."""
+    pods = Pods("owner", IPv4Network("198.18.0.0/16"), lab_limits())
+
+    class LookedAt(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            pods._seen["found meanwhile"] = Pod(2, 2, None)
+            return super().__hash__()
+
+    monkeypatch.setattr(pods, "_all", lambda: [("lab", Pod(1, 1, None))])
+    pods._seen = {LookedAt("lab"): Pod(1, 1, None), "gone": Pod(3, 3, None)}
+    assert pods.lab_ids() == {"lab"}
+    assert "gone" not in pods._seen
 
 
 def test_process_of_the_host_belongs_to_no_pod() -> None:
