@@ -296,6 +296,7 @@ class PodSite:
             return self._pods.end(place.lab_id, deadline=deadline)
         finally:
             self._warm_starts.forget(place.lab_id)
+            self._warm_starts.renew()  # a boot may have taken the spare and not come as far as `netlab_up`
 
     def vanished(self, place: LabPlace) -> str | None:
         found = self._pods.find(place.lab_id)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from harness import wait_until
 from lab_host import IMAGE_DIR, POOL, Host, make_runner
 
+from remote_lab.errors import LabBootCancelled
 from remote_lab.netlab import management, processes
 from remote_lab.netlab.pod_site import state_tag
 
@@ -153,6 +155,16 @@ def test_a_broken_spare_does_not_matter(
     assert host.runner.probe(place) is None
     assert spare.lab_id not in {claim.lab_id for claim in management.claims()}
     host.runner.stop(place)
+
+
+def test_a_boot_that_ends_before_netlab_begins_leaves_the_next_spare(host: Host, spare: management.Claim) -> None:
+    """It took the spare and was cancelled before it had any use for it."""
+    cancel = threading.Event()
+    place = host.place(SINGLE)
+    with pytest.raises(LabBootCancelled):
+        host.runner.boot(place, cancel=cancel, report_phase=lambda phase: cancel.set())
+    wait_until(lambda: spares(host.state_dir), "the next spare sandbox is made")
+    assert spare not in spares(host.state_dir)
 
 
 def test_a_spare_is_no_lab(host: Host, spare: management.Claim) -> None:
