@@ -42,9 +42,9 @@ class BootsAhead:
         """Boot the labs of those who are next, as far as places and memory go; after everybody was admitted who can be.
 
         Those who are further behind get none, also when nobody in front of them brought one: a lab would lie there for
-        hours. Nor does who will find theirs warm.
+        hours. Nor does who will find theirs warm. While boots are ended nobody does: it would be their only try.
         """
-        if not self._config.ahead:
+        if not self._config.ahead or self._boots.are_ending():
             return
         places = self._free_places(transaction)
         if not places:

@@ -168,6 +168,11 @@ class Boots:
         after_commit(transaction, lambda: job.end(reason))
         return job
 
+    def are_ending(self) -> bool:
+        """Whether a boot that begins now is ended at once."""
+        with self._lock:
+            return self._stopping is not None
+
     def end_all(self, reason: str, timeout_seconds: float) -> None:
         """End all boots, now and from now on, and wait for all jobs until the time is over."""
         with self._lock:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeClock, FakeRunner, wait_until, yaml_file
+from fakes import WAIT_SECONDS, FakeClock, FakeRunner, wait_until, yaml_file
 
 from remote_lab.callers import OPEN, TRUSTED, USE, Caller
 from remote_lab.config import Config
@@ -316,6 +316,22 @@ def test_a_restart_in_the_middle_leaves_it_to_the_acquire(
     runner.may_boot.set()
     after.end_session(first, "test")
     assert acquire(after, second, TWO) is False
+
+
+def test_a_server_that_stops_begins_nothing_ahead(make_manager: Callable[[], LabManager], runner: FakeRunner) -> None:
+    """Where the boot that it ends leaves a place, the next one's only try is that of the server after it."""
+    before = make_manager()
+    runner.may_boot.clear()
+    for text in (ONE, TWO, THREE):
+        bring(before, text)
+    wait_until(lambda: runner.calls, "a boot ahead has begun")
+    before.boots.end_all("the server is stopping", WAIT_SECONDS)
+    assert kinds(runner) == ["boot"]
+    runner.may_boot.set()
+    after = make_manager()
+    Reaper(after).recover()
+    wait_for(after, [(2, "running")])
+    assert kinds(runner) == ["boot", "boot"]
 
 
 def test_a_restart_with_fewer_places_promotes_all_the_same(
