@@ -43,7 +43,7 @@ def check(name: str, content: bytes, extra_names: Iterable[str]) -> list[Finding
 
     Args:
         name: file name of the topology.
-        content: of the topology, a YAML mapping that was found to be well formed and of limited depth and size.
+        content: of the topology, YAML that was found to be well formed and of limited depth and size.
         extra_names: of the other files of the upload, relative to the topology.
     Returns:
         at most `MAX_FINDINGS`, those of the topology first and in its order.
@@ -55,6 +55,8 @@ def check(name: str, content: bytes, extra_names: Iterable[str]) -> list[Finding
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         return [_finding(mark, "the topology cannot be read as netlab reads it")]
+    if not isinstance(root, yaml.MappingNode):  # it was cut short since it came
+        return [_finding(root.start_mark if root else None, "the topology is no mapping such as 'nodes: [r1, r2]'")]
     walk = _Walk(root)
     walk.visit(root, TOPOLOGY, "")
     files = [Finding(1, 1, what) for what in _files(name, extra_names)]

@@ -9,6 +9,7 @@ import logging
 import shutil
 import threading
 import time
+import uuid
 from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -167,10 +168,12 @@ class Runner:
     def admit(self, directory: Path, topology: str) -> list[allowlist.Finding]:
         """Check an upload that is not trusted, where no pod holds it: what was checked is what lies there afterwards.
 
+        Whoever reads or checks it meanwhile sees all of what was there or all of what is.
+
         Returns:
             what keeps it from running here; empty when nothing does.
         Args:
-            directory: with the upload and nothing else.
+            directory: with the upload and nothing else; the one around it is written to.
             topology: its name there.
         Raises:
             OSError: it cannot be read or written.
@@ -180,9 +183,15 @@ class Runner:
         files = [path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()]
         extra_names = sorted(name for name in files if name != topology)
         path = directory / topology
-        findings = allowlist.check(topology, path.read_bytes(), extra_names)
-        if not findings:
-            path.write_bytes(allowlist.in_plain_yaml(path.read_bytes()))
+        content = path.read_bytes()
+        findings = allowlist.check(topology, content, extra_names)
+        if not findings and (plain := allowlist.in_plain_yaml(content)) != content:
+            new = directory.with_name(str(uuid.uuid4()))
+            try:
+                new.write_bytes(plain)
+                new.replace(path)
+            finally:
+                new.unlink(missing_ok=True)
         return findings
 
     def check(self, place: LabPlace) -> list[Device]:

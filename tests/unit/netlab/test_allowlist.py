@@ -119,6 +119,12 @@ def test_other_yaml_files_may_lie_beside_it() -> None:
     assert look(PLAIN, "expected.yml", "notes-2.yaml") == []
 
 
+@pytest.mark.parametrize("text", ["", "# nothing\n", "null\n", "''\n", "[]\n"])
+def test_what_is_no_mapping_is_refused(text: str) -> None:
+    """What comes is one; what a full disk or a killed server left of it need not be."""
+    assert "no mapping" in look(text)[0].what
+
+
 def test_findings_are_few_and_in_order() -> None:
     """However much is wrong."""
     findings = look("".join(f"x{number}: 1\n" for number in range(100)))

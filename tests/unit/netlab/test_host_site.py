@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 import uuid
@@ -13,6 +14,7 @@ import pytest
 
 from remote_lab.errors import LabBootCancelled, LabBootFailed, LabTeardownFailed, ProviderUnavailable
 from remote_lab.netlab import runner as netlab_runner
+from remote_lab.netlab.allowlist import in_plain_yaml
 from remote_lab.netlab.device_state import CommandOutput
 from remote_lab.netlab.runner import PHASES, Device, LabPlace, Runner
 
@@ -188,3 +190,29 @@ def test_what_a_pod_alone_has_is_not_there(tmp_path: Path) -> None:
     runner.boot(place, cancel=threading.Event(), report_phase=lambda phase: None, report_ready=ready.append)
     assert (ready, runner.login_key(place), runner.provider) == ([], None, "clab")
     runner.stop(place)
+
+
+def test_an_upload_may_be_read_while_it_is_admitted(tmp_path: Path) -> None:
+    """Kept ones are: the reader gets all of what was there, the next one all of what was checked, and nothing else."""
+    runner, place = make_runner(tmp_path), make_place(tmp_path)
+    topology = place.directory / place.topology
+    written = b"nodes: [ r1, r2 ]  # as it came\n"
+    topology.write_bytes(written)
+    with topology.open("rb", buffering=0) as reader:
+        begun = reader.read(5)
+        assert runner.admit(place.directory, place.topology) == []
+        assert begun + reader.read() == written
+    plain = topology.read_bytes()
+    assert plain == in_plain_yaml(written) != written
+    assert [path.name for path in tmp_path.iterdir()] == [place.lab_id]
+    assert [path.name for path in place.directory.iterdir()] == [place.topology]
+
+
+def test_what_is_admitted_already_is_left_alone(tmp_path: Path) -> None:
+    """Every boot of a kept upload looks at it again."""
+    runner, place = make_runner(tmp_path), make_place(tmp_path)
+    topology = place.directory / place.topology
+    topology.write_bytes(in_plain_yaml(b"nodes: [ r1, r2 ]\n"))
+    os.utime(topology, ns=(0, 0))
+    assert runner.admit(place.directory, place.topology) == []
+    assert topology.stat().st_mtime_ns == 0
