@@ -170,13 +170,30 @@ class Spares:
 def _wait_until_ready(spare: Spare) -> None:
     """Let netlab import what it needs when nobody else wants the processor; OSError when it does not get there."""
     usual = os.getpriority(os.PRIO_PROCESS, 0)
-    _set_priority(spare.netlab.process.pid, min(usual + _LOW_PRIORITY, 19))
+    is_lowered = _may_raise_priority(usual)
+    if is_lowered:
+        _set_priority(spare.netlab.process.pid, min(usual + _LOW_PRIORITY, 19))
     spare.netlab.control.settimeout(_READY_SECONDS)
     if not spare.netlab.control.recv(1):
         output = spare.netlab.process.stdout
         said = output.read(2000).decode(errors="replace") if output is not None else ""
         raise OSError(f"netlab ended in it: {said.strip()}")
-    _set_priority(spare.netlab.process.pid, usual)
+    if is_lowered:
+        _set_priority(spare.netlab.process.pid, usual)
+
+
+def _may_raise_priority(usual: int) -> bool:
+    """Return whether a low priority can be taken back, or the lab would have it for good; tried on this thread.
+
+    Not without CAP_SYS_NICE, which counts in the host's user namespace only (setpriority(2)): not for an ordinary user,
+    in most containers not for root, and not for root of a user namespace, whatever /proc/self/status says there.
+    """
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, usual - 1)
+    except OSError:
+        return False
+    os.setpriority(os.PRIO_PROCESS, 0, usual)
+    return True
 
 
 def _set_priority(leader: int, value: int) -> None:
