@@ -45,6 +45,7 @@ def take_all_down(config: Config, reason: str) -> bool:
 def _take_down_on_record(config: Config, reason: str) -> None:
     with Instance(config.state_dir).worker():
         manager: LabManager = create_app(config).extensions["remote_lab"]
+        manager.boots.end_from_now_on(reason)
         try:
             manager.desk.take_down_all(reason)
         finally:

@@ -167,6 +167,7 @@ def _own_manager(config: Config) -> Iterator[LabManager]:
     check_owner(config)
     with Instance(config.state_dir).worker():
         manager: LabManager = create_app(config).extensions["remote_lab"]
+        manager.boots.end_from_now_on(REASON)
         try:
             yield manager
         finally:

@@ -173,10 +173,15 @@ class Boots:
         with self._lock:
             return self._stopping is not None
 
-    def end_all(self, reason: str, timeout_seconds: float) -> None:
-        """End all boots, now and from now on, and wait for all jobs until the time is over."""
+    def end_from_now_on(self, reason: str) -> None:
+        """End each boot that begins from now on, and begin none ahead; teardowns are done as ever."""
         with self._lock:
             self._stopping = reason
+
+    def end_all(self, reason: str, timeout_seconds: float) -> None:
+        """End all boots, now and from now on, and wait for all jobs until the time is over."""
+        self.end_from_now_on(reason)
+        with self._lock:
             jobs = list(self._jobs.values())
         deadline = time.monotonic() + timeout_seconds
         for job in jobs:

@@ -146,6 +146,20 @@ def test_without_a_server_a_session_is_ended_here(make_server: Callable[..., Ser
     assert "an operator ended it" in server.call("GET", f"/session/{first}").json()["detail"]
 
 
+def test_without_a_server_nothing_is_booted_ahead_here(make_server: Callable[..., Server], tmp_path: Path) -> None:
+    """The command would end it at once; whoever waits has their only try by the next server."""
+    server = make_server().start()
+    operator = Operator(server, tmp_path)
+    first, _ = server.open_session(), server.open_session()
+    assert server.call("POST", "/session", files={"topology": ("demo.yml", TOPOLOGY)}).status_code == 201
+    server.terminate()
+    server.settings["AHEAD"] = 1
+    operator.says("session", "end", first[:8])
+    server.start()
+    wait_until(lambda: list_labs(server.state_dir), "the next server boots it")
+    assert [one["lab"] is not None for one in operator.data("session", "list")] == [False, True]
+
+
 def test_a_boot_that_a_killed_server_left_is_ended_here(make_server: Callable[..., Server], tmp_path: Path) -> None:
     """`kill -9` in the middle of a boot, then an operator who does not want to start the server again."""
     server = make_server().start()
