@@ -163,7 +163,7 @@ class Service:
         """Wait until everything has ended after `stopping` was set, and let the next server begin."""
         self.stopping.set()
         self._stopper.join(GRACEFUL_SECONDS)
-        names = self._manager.desk.running_labs()
+        names = self._manager.inspection.running_labs()
         if names and self._manager.config.keep_labs != NEVER:
             log.info(
                 "These labs keep running until the next start adopts them, or `remote-lab lab destroy --all`: %s",

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from remote_lab.core.desk import LabDesk
+from remote_lab.core.inspection import LabInspection
 from remote_lab.core.views import BootLog
 
 LOOK_SECONDS = 0.25
@@ -30,13 +30,13 @@ class LogEvent:
 class LogFollower:
     """Yields what happens in a boot log until the boot is over; holds a place for streams until it is closed."""
 
-    def __init__(self, desk: LabDesk, session_id: str, offset: int = 0) -> None:
+    def __init__(self, inspection: LabInspection, session_id: str, offset: int = 0) -> None:
         """Begin behind `offset` bytes of the log; LabNotFound, TooManyHeldRequests."""
-        self._desk = desk
-        self._log: BootLog = desk.boot_log(session_id)
+        self._inspection = inspection
+        self._log: BootLog = inspection.boot_log(session_id)
         self._offset = offset
         self._held = ExitStack()
-        self._held.enter_context(desk.streams.place())
+        self._held.enter_context(inspection.streams.place())
         self._events = self._follow()
 
     def __iter__(self) -> Iterator[LogEvent]:
@@ -51,12 +51,12 @@ class LogFollower:
         self._held.close()
 
     def _follow(self) -> Generator[LogEvent, None, None]:
-        changes = self._desk.database.changes
+        changes = self._inspection.database.changes
         phase: str | None = None
         quiet_since = time.monotonic()
         while True:
             count = changes.count()
-            state, now_in = self._desk.boot_progress(self._log.lab_id)
+            state, now_in = self._inspection.boot_progress(self._log.lab_id)
             if now_in is not None and now_in != phase:
                 phase = now_in
                 yield LogEvent("phase", phase)

@@ -1,6 +1,6 @@
-"""What users can ask of the queue, each as a few short transactions; what they can ask of labs is in `desk.py`.
+"""What users can ask of the queue, each as a few short transactions; of labs: `desk.py` and `inspection.py`.
 
-These two are the edge of the core: they open the transactions, wait for jobs outside of them, and know no HTTP.
+These three are the edge of the core: they open the transactions, wait for jobs outside of them, and know no HTTP.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from remote_lab.callers import OPEN, Caller
 from remote_lab.config import Config
 from remote_lab.core import labs, limits, overview, sessions
 from remote_lab.core.access import Access
+from remote_lab.core.acquires import PendingAcquires
 from remote_lab.core.ahead import BootsAhead
 from remote_lab.core.board import Board, Entry, Sight, entry_of
 from remote_lab.core.boots import Boots, Job, LabRunner
 from remote_lab.core.db import Database, after_commit
 from remote_lab.core.desk import LabDesk
 from remote_lab.core.estimates import Expectation, Outlook
+from remote_lab.core.inspection import LabInspection
 from remote_lab.core.liveness import Liveness
 from remote_lab.core.models import Session
 from remote_lab.core.sessions import Wish
@@ -68,7 +70,9 @@ class LabManager:
         self.board = Board(database)
         self._outlook = Outlook(database)
         self.boots = Boots(database, runner, self.workspaces, self._job_ended)
-        self.desk = LabDesk(config, database, runner, self.workspaces, self.boots)
+        pending = PendingAcquires()
+        self.desk = LabDesk(config, database, runner, self.workspaces, self.boots, pending)
+        self.inspection = LabInspection(config, database, runner, self.workspaces, self.boots, pending)
         self.brought = Uploads(config, database, runner)
         self._ahead = BootsAhead(config, runner, self.workspaces, self.boots, self.brought)
         self._started = time.monotonic()
@@ -147,7 +151,7 @@ class LabManager:
             return self.to_poll(first)
         has_moved = threading.Event()
         try:
-            with self.desk.waits.place(), self.sessions_seen.present(session_id):
+            with self.inspection.waits.place(), self.sessions_seen.present(session_id):
                 watch = self.board.watch(session_id, (first.status, first.position), has_moved.set)
                 has_moved.wait(seconds)
                 watch.cancel()

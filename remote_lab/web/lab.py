@@ -54,7 +54,7 @@ def acquire(form: dict[str, Any], header: dict[str, str | None]) -> Acquired | R
     )
     if at_once is not None:
         return at_once
-    response = jsonify(LabStatus().dump(desk.lab(named_session())))
+    response = jsonify(LabStatus().dump(manager().inspection.lab(named_session())))
     response.status_code = 202
     response.headers.update({"Preference-Applied": "respond-async", "Location": "/lab"})
     return response
@@ -65,8 +65,8 @@ def acquire(form: dict[str, Any], header: dict[str, str | None]) -> Acquired | R
 @blueprint.response(200, LabStatus)
 def status(query: dict[str, float]) -> Answer[LabView]:
     """The session's lab, also when it has none; with `wait`, held until its state or phase changes."""
-    desk, wait = manager().desk, query["wait"]
-    view = desk.wait_for_lab(named_session(), wait) if wait else desk.lab(named_session())
+    inspection, wait = manager().inspection, query["wait"]
+    view = inspection.wait_for_lab(named_session(), wait) if wait else inspection.lab(named_session())
     return view, 200, retry_after(view.retry_after_seconds)
 
 
@@ -75,11 +75,11 @@ def status(query: dict[str, float]) -> Answer[LabView]:
 @blueprint.response(200, content_type="text/plain")
 def log(query: dict[str, bool]) -> Response:
     """The boot log; with `follow`, as server-sent events until the boot is over."""
-    desk = manager().desk
+    inspection = manager().inspection
     if not query["follow"]:
-        return Response(desk.boot_log(named_session()).path.read_bytes(), mimetype="text/plain")
+        return Response(inspection.boot_log(named_session()).path.read_bytes(), mimetype="text/plain")
     offset = request.headers.get("Last-Event-ID", "0")
-    events = EventStream(LogFollower(desk, named_session(), int(offset) if offset.isdecimal() else 0))
+    events = EventStream(LogFollower(inspection, named_session(), int(offset) if offset.isdecimal() else 0))
     return Response(
         events, mimetype="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
@@ -89,7 +89,7 @@ def log(query: dict[str, bool]) -> Response:
 @blueprint.response(200, Device(many=True))
 def devices() -> Devices:
     """The devices of the running lab."""
-    return manager().desk.devices(named_session())
+    return manager().inspection.devices(named_session())
 
 
 @blueprint.get("/lab/ssh-key")
@@ -98,7 +98,7 @@ def devices() -> Devices:
 def ssh_key(_query: dict[str, Any]) -> Response:
     """The private key that logs in to every device of the running lab; made for this lab, and gone with it."""
     return Response(
-        manager().desk.login_key(named_session()), mimetype="text/plain", headers={"Cache-Control": "no-store"}
+        manager().inspection.login_key(named_session()), mimetype="text/plain", headers={"Cache-Control": "no-store"}
     )
 
 
@@ -107,7 +107,7 @@ def ssh_key(_query: dict[str, Any]) -> Response:
 @blueprint.response(200, LabState)
 def state(_query: dict[str, Any]) -> dict[str, DeviceStates]:
     """What the devices of the running lab say of themselves; configurations and show commands, in seconds."""
-    return {"devices": manager().desk.device_state(named_session())}
+    return {"devices": manager().inspection.device_state(named_session())}
 
 
 @blueprint.post("/lab/release")

@@ -68,10 +68,10 @@ def test_promotion_finds_the_devices_ready(manager: LabManager, runner: FakeRunn
     wait_for(manager, [(2, "running")])
     assert acquire(manager, first, ONE) is False
     manager.end_session(first, "test")
-    view = manager.desk.lab(second)
+    view = manager.inspection.lab(second)
     assert (view.running, view.ref_count, manager.session(second).slot) == (True, 0, 2)
     assert acquire(manager, second, TWO, reuse) is False
-    assert (kinds(runner).count("boot"), manager.desk.lab(second).ref_count) == (2, 1)
+    assert (kinds(runner).count("boot"), manager.inspection.lab(second).ref_count) == (2, 1)
     if reuse:
         assert acquire(manager, second, TWO, reuse) is True
     else:
@@ -127,11 +127,11 @@ def test_promotion_in_the_middle_of_the_boot(manager: LabManager, runner: FakeRu
     first, second = bring(manager, ONE), bring(manager, TWO)
     wait_for(manager, [(2, "starting")])
     manager.end_session(first, "test")
-    assert (manager.session(second).status, manager.desk.lab(second).state) == ("active", "starting")
+    assert (manager.session(second).status, manager.inspection.lab(second).state) == ("active", "starting")
     assert manager.desk.acquire_without_waiting(second, yaml_file(TWO), [], reuse=False) is None
     runner.may_boot.set()
-    wait_until(lambda: manager.desk.lab(second).running, "the lab is up")
-    assert (kinds(runner), manager.desk.lab(second).ref_count) == (["boot"], 1)
+    wait_until(lambda: manager.inspection.lab(second).running, "the lab is up")
+    assert (kinds(runner), manager.inspection.lab(second).ref_count) == (["boot"], 1)
 
 
 @pytest.mark.parametrize("boots", [True, False])
@@ -148,7 +148,7 @@ def test_other_content_replaces_what_was_booted_ahead(manager: LabManager, runne
     manager.end_session(first, "test")
     assert manager.desk.acquire_without_waiting(second, yaml_file(THREE), [], reuse=True) is None
     runner.may_boot.set()
-    wait_until(lambda: manager.desk.lab(second).running, "its lab is up")
+    wait_until(lambda: manager.inspection.lab(second).running, "its lab is up")
     assert len(runner.pods) == 1
     assert acquire(manager, second, THREE, reuse=True) is True
 
@@ -184,7 +184,7 @@ def test_a_boot_ahead_that_fails_is_tried_once(
     reaper.tick()
     assert kinds(runner) == ["boot"]
     manager.end_session(first, "test")
-    view = manager.desk.lab(second)
+    view = manager.inspection.lab(second)
     assert (view.state, view.log_tail) == ("failed", "netlab says hello")
     runner.boot_fails = False
     assert acquire(manager, second, TWO) is False
@@ -204,12 +204,12 @@ def test_a_boot_ahead_that_failed_is_no_answer_to_the_acquire_that_waits(
     wait_for(manager, [(1, "running"), (2, "running")])
     runner.may_stop.clear()
     manager.end_session(first, "test")
-    assert (manager.desk.lab(second).state, manager.session(second).slot) == ("stopping", 1)
+    assert (manager.inspection.lab(second).state, manager.session(second).slot) == ("stopping", 1)
     assert manager.desk.acquire_without_waiting(second, yaml_file(TWO), [], reuse=False) is None
     seen: list[str | None] = []
 
     def look() -> bool:
-        seen.append(manager.desk.lab(second).state)
+        seen.append(manager.inspection.lab(second).state)
         return seen[-1] == "running"
 
     step = manager.desk._step
@@ -381,7 +381,7 @@ def test_what_is_not_allowed_is_not_booted_ahead_either(
     wait_until(lambda: "its files cannot be had" in caplog.text, "it was refused")
     wait_for(after, [])
     after.end_session(first, "test")
-    assert (kinds(runner), after.desk.lab(second).state) == ([], "failed")
+    assert (kinds(runner), after.inspection.lab(second).state) == ([], "failed")
 
 
 def test_an_upload_is_its_tokens_own(manager: LabManager) -> None:

@@ -55,7 +55,7 @@ def test_a_lab_is_booted_once_and_shared(manager: LabManager, session_id: str, r
     assert (first.reused, second.reused) == (False, True)
     assert first.devices == second.devices == [{"name": "r1", "raw": {"name": "r1", "id": 1}}]
     assert kinds(runner) == ["boot"]
-    assert manager.desk.lab(session_id).ref_count == 2
+    assert manager.inspection.lab(session_id).ref_count == 2
 
 
 def test_references_stop_at_zero(manager: LabManager, session_id: str) -> None:
@@ -63,7 +63,7 @@ def test_references_stop_at_zero(manager: LabManager, session_id: str) -> None:
     manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     for _ in range(3):
         manager.desk.release(session_id)
-    view = manager.desk.lab(session_id)
+    view = manager.inspection.lab(session_id)
     assert (view.running, view.ref_count) == (True, 0)
 
 
@@ -139,7 +139,7 @@ def test_a_defect_of_the_runner_is_a_failed_boot(manager: LabManager, session_id
     with pytest.raises(LabBootFailed, match="ZeroDivisionError, see the server's log"):
         manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     assert kinds(runner) == ["boot", "stop"]
-    assert not manager.desk.lab(session_id).running
+    assert not manager.inspection.lab(session_id).running
 
 
 def test_destroying_a_lab_ends_its_boot(
@@ -241,7 +241,7 @@ def test_an_acquire_waits_for_the_teardown_under_way(
     assert manager.desk.destroy(session_id, force=True)
     again = acquire()
     with pytest.raises(LabNotFound):
-        manager.desk.devices(session_id)
+        manager.inspection.devices(session_id)
     runner.may_stop.set()
     assert not again.result(WAIT_SECONDS).reused
     assert kinds(runner) == ["boot", "stop", "boot"]
@@ -306,7 +306,7 @@ def test_labs_of_two_slots_do_not_meet(make_manager: Callable[[], LabManager], r
     assert len(runner.pods) == 2
     manager.end_session(ids[0], "test")
     wait_until(lambda: len(runner.pods) == 1, "one lab is down")
-    assert manager.desk.lab(ids[1]).running
+    assert manager.inspection.lab(ids[1]).running
 
 
 def test_a_boot_says_how_long_it_takes_and_who_is_up(
@@ -315,16 +315,16 @@ def test_a_boot_says_how_long_it_takes_and_who_is_up(
     """While it starts, as far as its boot tells; when it runs, all devices; on the way down nobody is."""
     runner.may_boot.clear()
     booting = acquire()
-    wait_until(lambda: manager.desk.lab(session_id).ready == ["r1"], "its first device is up")
-    view = manager.desk.lab(session_id)
+    wait_until(lambda: manager.inspection.lab(session_id).ready == ["r1"], "its first device is up")
+    view = manager.inspection.lab(session_id)
     assert (view.state, view.seconds is not None and 0 <= view.seconds < WAIT_SECONDS) == ("starting", True)
     runner.may_boot.set()
     booting.result(WAIT_SECONDS)
-    view = manager.desk.lab(session_id)
+    view = manager.inspection.lab(session_id)
     assert (view.state, view.seconds, view.ready) == ("running", None, ["r1"])
     runner.may_stop.clear()
     manager.desk.destroy(session_id, force=True)
-    view = manager.desk.lab(session_id)
+    view = manager.inspection.lab(session_id)
     assert (view.state, view.seconds, view.ready) == ("stopping", None, [])
 
 
@@ -333,27 +333,27 @@ def test_the_key_of_a_lab_is_for_its_session_while_it_runs(
 ) -> None:
     """Without a lab there is none; a lab of a provider that makes none says so."""
     with pytest.raises(LabNotFound):
-        manager.desk.login_key(session_id)
+        manager.inspection.login_key(session_id)
     manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     with pytest.raises(SshKeyNotFound, match="provider 'fake'"):
-        manager.desk.login_key(session_id)
+        manager.inspection.login_key(session_id)
     runner.key = "the key"
-    assert manager.desk.login_key(session_id) == "the key"
+    assert manager.inspection.login_key(session_id) == "the key"
 
 
 def test_collectors_never_take_all_threads(manager: LabManager, session_id: str, runner: FakeRunner) -> None:
     """One more than there are places for is sent away, and comes back when there is one."""
     with pytest.raises(LabNotFound):
-        manager.desk.device_state(session_id)
+        manager.inspection.device_state(session_id)
     manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
-    manager.desk.collectors = Room(1)
+    manager.inspection.collectors = Room(1)
     runner.may_collect.clear()
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(manager.desk.device_state, session_id)
+        first = pool.submit(manager.inspection.device_state, session_id)
         assert runner.collecting.wait(WAIT_SECONDS)
         with pytest.raises(TooManyHeldRequests):
-            manager.desk.device_state(session_id)
+            manager.inspection.device_state(session_id)
         runner.may_collect.set()
         (device,) = first.result(WAIT_SECONDS)
     assert (device.name, device.outputs[0].output) == ("r1", "hello\n")
-    assert len(manager.desk.device_state(session_id)) == 1
+    assert len(manager.inspection.device_state(session_id)) == 1

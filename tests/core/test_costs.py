@@ -111,8 +111,8 @@ def test_who_asks_writes_nothing(manager: LabManager, meter: Meter, active: str)
         lambda: manager.require_active(active),
         manager.active_session,
         manager.health,
-        lambda: manager.desk.lab(active),
-        lambda: manager.desk.devices(active),
+        lambda: manager.inspection.lab(active),
+        lambda: manager.inspection.devices(active),
     ):
         ask()
         writes, statements = meter.of(ask)

@@ -100,12 +100,12 @@ def test_a_boot_is_expected_to_take_as_long_as_the_same_did_before(manager: LabM
     for expected in (None, 60.0):
         runner.may_boot.clear()
         assert manager.desk.acquire_without_waiting(session_id, yaml_file(), [], reuse=True) is None
-        view = manager.desk.lab(session_id)
+        view = manager.inspection.lab(session_id)
         assert view.state == "starting"
         assert view.eta_seconds == (expected and pytest.approx(expected, abs=2))
         runner.may_boot.set()
-        wait_until(lambda: manager.desk.lab(session_id).running, "it is up")
+        wait_until(lambda: manager.inspection.lab(session_id).running, "it is up")
         with manager.database.write() as transaction:
             transaction.execute(text("UPDATE labs SET created_at = datetime(running_at, '-60 seconds') || '.000000'"))
         manager.desk.destroy(session_id, force=True)
-        wait_until(lambda: manager.desk.lab(session_id).state is None, "it is down")
+        wait_until(lambda: manager.inspection.lab(session_id).state is None, "it is down")

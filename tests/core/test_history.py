@@ -63,7 +63,7 @@ def test_a_session_is_on_record_from_its_beginning_to_its_end(manager: LabManage
         "https://ci.example/job/7",
     )
     assert (entry.session, entry.slot, entry.topology, entry.reused) == (session_id[:8], 1, "demo.yml", False)
-    assert entry.identity == manager.desk.lab(session_id).identity
+    assert entry.identity == manager.inspection.lab(session_id).identity
     assert (entry.lab_ended_at, entry.ended_at) == (None, None)
     manager.end_session(session_id, OWNER_REASON, ops)
     wait_down(manager)

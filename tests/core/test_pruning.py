@@ -126,8 +126,8 @@ def test_a_session_is_told_of_its_last_lab(
     reaper._forget()
     reaper._sweep()
     assert (count(manager, Lab), len(manager.workspaces.present())) == (1, 1)
-    assert manager.desk.lab(session_id).state == "failed"
-    assert manager.desk.boot_log(session_id).path.exists()
+    assert manager.inspection.lab(session_id).state == "failed"
+    assert manager.inspection.boot_log(session_id).path.exists()
 
 
 def test_nobody_flushes_the_history_of_others(

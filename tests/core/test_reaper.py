@@ -122,16 +122,16 @@ def test_an_idle_lab_goes_down_and_its_session_stays(
     clock.seconds += 2000
     manager.touch(session_id)
     reaper.tick()
-    assert manager.desk.lab(session_id).running
+    assert manager.inspection.lab(session_id).running
     manager.desk.release(session_id)
     clock.seconds += 1800
     manager.touch(session_id)
     reaper.tick()
-    assert manager.desk.lab(session_id).running
+    assert manager.inspection.lab(session_id).running
     clock.seconds += 1
     reaper.tick()
     wait_until(lambda: runner.pods == set(), "the lab is down")
-    assert not manager.desk.lab(session_id).running
+    assert not manager.inspection.lab(session_id).running
 
 
 def test_a_warm_lab_waits_for_the_next_session(
@@ -144,11 +144,11 @@ def test_a_warm_lab_waits_for_the_next_session(
     manager.desk.release(first)
     manager.end_session(first, "test")
     assert manager.session(second).status == "active"
-    assert manager.desk.lab(second).state is None
+    assert manager.inspection.lab(second).state is None
     assert not manager.desk.destroy(second, force=True)
     reaper.tick()
     assert manager.desk.acquire(second, yaml_file(), [], reuse=True).reused
-    assert manager.desk.lab(second).running
+    assert manager.inspection.lab(second).running
     manager.end_session(second, "test")
     wait_until(lambda: runner.pods == set(), "a lab that is still referenced goes down with its session")
 
@@ -189,7 +189,7 @@ def test_a_lab_used_again_between_look_and_act_is_kept(manager: LabManager, cloc
     manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     lab_id = manager.workspaces.present()[0]
     manager.desk.take_down_idle(lab_id, "unused")
-    assert manager.desk.lab(session_id).running
+    assert manager.inspection.lab(session_id).running
 
 
 def test_a_dead_lab_is_cleaned_up(manager: LabManager, reaper: Reaper, runner: FakeRunner) -> None:
@@ -198,7 +198,7 @@ def test_a_dead_lab_is_cleaned_up(manager: LabManager, reaper: Reaper, runner: F
     manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     runner.dead[manager.workspaces.present()[0]] = "its pod is gone"
     reaper.tick()
-    wait_until(lambda: not manager.desk.lab(session_id).running and runner.pods == set(), "it is cleaned up")
+    wait_until(lambda: not manager.inspection.lab(session_id).running and runner.pods == set(), "it is cleaned up")
 
 
 def test_orphans_are_ended(manager: LabManager, reaper: Reaper, runner: FakeRunner) -> None:
@@ -301,8 +301,8 @@ def test_a_restart_keeps_queue_references_and_the_running_lab(
         ("waiting", 1),
         ("waiting", 2),
     ]
-    assert before.desk.lab(ids[0]) == after.desk.lab(ids[0])
-    assert after.desk.lab(ids[0]).ref_count == 2
+    assert before.inspection.lab(ids[0]) == after.inspection.lab(ids[0])
+    assert after.inspection.lab(ids[0]).ref_count == 2
     assert after.desk.acquire(ids[0], yaml_file(), [], reuse=True).reused
     assert [kind for kind, _ in runner.calls] == ["boot"]
 
@@ -329,7 +329,7 @@ def test_a_lab_that_died_with_the_server_is_on_record_as_dead(
     after = make_manager()
     Reaper(after).recover()
     wait_until(lambda: after.workspaces.present() == [], "it is cleaned up")
-    assert not after.desk.lab(session_id).running
+    assert not after.inspection.lab(session_id).running
     with after.database.read() as transaction:
         assert transaction.execute(text("SELECT failure FROM labs")).scalar_one() == "died: its pod is gone"
     assert not after.desk.acquire(session_id, yaml_file(), [], reuse=True).reused
@@ -386,7 +386,7 @@ def test_a_lab_that_cannot_be_looked_at_is_not_taken_down(
     monkeypatch.setattr(runner, "probe", fail)
     after = make_manager()
     Reaper(after).recover()
-    assert after.desk.lab(session_id).running
+    assert after.inspection.lab(session_id).running
 
 
 def test_a_folder_that_cannot_be_removed_holds_no_slot(

@@ -64,7 +64,12 @@ def test_an_ended_session_is_gone_with_its_reason(manager: LabManager) -> None:
     """Also for the second DELETE."""
     session_id = manager.open_session().session_id
     manager.end_session(session_id, "its owner ended it")
-    for call in (manager.session, manager.heartbeat, manager.desk.lab, lambda gone: manager.end_session(gone, "again")):
+    for call in (
+        manager.session,
+        manager.heartbeat,
+        manager.inspection.lab,
+        lambda gone: manager.end_session(gone, "again"),
+    ):
         with pytest.raises(SessionNotFound, match="its owner ended it"):
             call(session_id)
 
@@ -84,12 +89,12 @@ def test_nobody_waits_for_the_lab_of_the_one_before(manager: LabManager, runner:
     runner.may_stop.clear()
     manager.end_session(first, "test")
     assert positions(manager, [second]) == [("active", 0)]
-    before = manager.desk.lab(second)
+    before = manager.inspection.lab(second)
     assert (before.running, before.state, before.topology, before.identity) == (False, "stopping", None, None)
     assert manager.desk.acquire_without_waiting(second, yaml_file(), [], reuse=True) is None
     assert [kind for kind, _ in runner.calls] == ["boot", "stop"]
     runner.may_stop.set()
-    wait_until(lambda: manager.desk.lab(second).running, "its lab is up")
+    wait_until(lambda: manager.inspection.lab(second).running, "its lab is up")
     assert [kind for kind, _ in runner.calls] == ["boot", "stop", "boot"]
 
 
