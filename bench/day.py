@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from bench.memory import open_files, processor_seconds, rss_kib
 from bench.options import Options
 from bench.report import OURS, Goal, Report, Row
-from bench.targets import Target, ours
+from bench.targets import Target, ours, roots
 from remote_lab.core.db import WAL_BYTES
 
 KEEPING: dict[str, Any] = {"HISTORY_DAYS": 0}
@@ -22,14 +22,19 @@ KEEPING: dict[str, Any] = {"HISTORY_DAYS": 0}
 MEMORY = Path("/dev/shm")
 SLOTS = 4
 SETTLE_SECONDS = 1.0
+MOST_GROWTH = 1.1
 FULL_SESSIONS = 20_000
 """Until then tables fill up to their bounds: 10,000 that have ended, and those that come until they are pruned."""
 
 
 def measure(report: Report, options: Options, folder: Path, _peer_python: str | None) -> None:
-    """It takes all the machine there is."""
-    with _in_memory(folder) as quick, ours(quick, SLOTS=SLOTS, **KEEPING) as target:
-        report.add(_fast_motion(report, target, options))
+    """One tree after the other: a day takes all the machine there is."""
+    days: dict[str, list[dict[str, float]]] = {}
+    for tree in roots(options):
+        with _in_memory(folder) as quick, ours(quick, tree, SLOTS=SLOTS, **KEEPING) as target:
+            days[target.name] = _fast_motion(report, target, options)
+    report.series["day"] = days[OURS]
+    report.add(_rows(days))
 
 
 @contextmanager
@@ -40,7 +45,8 @@ def _in_memory(folder: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def _fast_motion(report: Report, target: Target, options: Options) -> list[Row]:
+def _fast_motion(report: Report, target: Target, options: Options) -> list[dict[str, float]]:
+    """What is weighed after each step."""
     state: list[dict[str, float]] = []
     arguments = (options.day_sessions, options.day_steps, options.day_threads, SLOTS)
     began = time.monotonic()
@@ -60,28 +66,37 @@ def _fast_motion(report: Report, target: Target, options: Options) -> list[Row]:
         report.notes.append(
             f"the day was given up after {state[-1]['sessions']} sessions, it would have taken too long"
         )
-    report.series["day"] = state
-    return _rows(state)
+    return state
 
 
-def _rows(state: list[dict[str, float]]) -> list[Row]:
+def _rows(days: Mapping[str, Sequence[Mapping[str, float]]]) -> list[Row]:
     """Flat is what does not grow once the tables are full."""
-    last = state[-1]
-    total = f"{last['sessions']:,} sessions".replace(",", " ")
-    rate = last["sessions"] / sum(one["seconds"] for one in state)
-    used = 1000 * (last["processor"] - state[0]["processor"]) / (last["sessions"] - state[0]["sessions"] or 1)
+    total = f"{days[OURS][-1]['sessions']:,} sessions".replace(",", " ")
+    rates = {name: [state[-1]["sessions"] / sum(one["seconds"] for one in state)] for name, state in days.items()}
+    used = {name: _milliseconds(state) for name, state in days.items()}
     rows = [
-        Row("i", f"{total} through the queue, in memory instead of on disk", "1/s", {OURS: [rate]}),
-        Row("i", "processor time of the server per session", "ms", {OURS: [used] if used else []}),
+        Row("i", f"{total} through the queue, in memory instead of on disk", "1/s", rates),
+        Row("i", "processor time of the server per session, after the first step", "ms", used),
     ]
-    full = [one for one in state if one["sessions"] >= FULL_SESSIONS]
     for key, unit in (("RSS", "MiB"), ("database", "MiB"), ("open files", "")):
-        rows.append(Row("i", f"{key} at each step of {total}", unit, {OURS: [one[key] for one in state]}))
-        ratio = [last[key] / full[0][key]] if len(full) > 1 else []
-        rows.append(Row("i", f"{key}, last step to the first with full tables", "ratio", {OURS: ratio}, (Goal(1.1),)))
-    log = [one["log"] for one in state]
-    rows.append(Row("i", f"write-ahead log at each step of {total}", "MiB", {OURS: log}, (Goal(WAL_BYTES / 2**20),)))
+        weights = {name: [one[key] for one in state] for name, state in days.items()}
+        rows.append(Row("i", f"{key} at each step of {total}", unit, weights))
+        growth = {name: _growth(state, key) for name, state in days.items()}
+        rows.append(Row("i", f"{key}, last step to the first with full tables", "ratio", growth, (Goal(MOST_GROWTH),)))
+    log = {name: [one["log"] for one in state] for name, state in days.items()}
+    rows.append(Row("i", f"write-ahead log at each step of {total}", "MiB", log, (Goal(WAL_BYTES / 2**20),)))
     return rows
+
+
+def _milliseconds(state: Sequence[Mapping[str, float]]) -> list[float]:
+    first, last = state[0], state[-1]
+    sessions = last["sessions"] - first["sessions"]
+    return [1000 * (last["processor"] - first["processor"]) / sessions] if sessions else []
+
+
+def _growth(state: Sequence[Mapping[str, float]], key: str) -> list[float]:
+    full = [one[key] for one in state if one["sessions"] >= FULL_SESSIONS]
+    return [full[-1] / full[0]] if len(full) > 1 else []
 
 
 def _weigh(target: Target) -> dict[str, float]:
