@@ -53,14 +53,25 @@ def own_keepers() -> list[Keeper]:
 def _read_keeper(process: _Process) -> Keeper | None:
     if process.uid != os.geteuid() or len(process.numbers) != 2 or process.numbers[1] != 1:
         return None
-    try:
-        words = Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-    except OSError:
-        return None
-    match words[-1].decode(errors="replace").split(":"):
+    match last_argument(process.pid).split(":"):
         case [word, owner, lab_id, number] if word == TAG_WORD and number.isdecimal():
             return Keeper(process.pid, int(number), owner, lab_id)
     return None
+
+
+def last_argument(pid: int) -> str:
+    """Return the last argument of a process, empty when it is gone; one that is just written over as it was or will be.
+
+    While it is, it may also be returned without its beginning (see `nameplate.py`).
+    """
+    arguments = Path(f"/proc/{pid}/cmdline")
+    try:
+        seen, again = arguments.read_bytes(), arguments.read_bytes()
+        while seen != again:  # the kernel may have copied half of it before and half of it afterwards
+            seen, again = again, arguments.read_bytes()
+    except OSError:
+        return ""
+    return seen.rstrip(b"\0").split(b"\0")[-1].decode(errors="replace")
 
 
 def keeper_of(pod: int) -> Keeper | None:
