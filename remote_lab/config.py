@@ -160,7 +160,7 @@ class Config:
     )
     lab_processes: int = _setting(_integer(32, 4_000_000), 4096, "processes and threads of a lab")
     lab_disk_mib: int = _setting(_integer(16, 1 << 24), 1024, "what a lab may write; it lies in memory")
-    spare_sandbox: bool = _setting(_FLAG, True, "a sandbox is kept ready for the next boot; it takes about 70 MB")
+    spare_sandbox: bool = _setting(_FLAG, True, "a sandbox is kept ready for the next boot; it takes 70 to 80 MB")
     max_upload_bytes: int = _setting(_integer(1, 1 << 40), 10 * 1024 * 1024, "largest POST /lab")
     max_upload_files: int = _setting(_integer(1, 100_000), 200, "most files in one POST /lab")
     trust_uploads: bool = _setting(

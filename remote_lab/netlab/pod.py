@@ -60,8 +60,6 @@ class Pods:
 
     forwarded_ssh_port: int | None = None
     """Where the port of ssh is at the address of a device; None where it is that of ssh."""
-    can_rename = True
-    """Whether a pod can be there before its lab."""
 
     def __init__(self, owner: str, pool: IPv4Network, limits: LabLimits) -> None:
         self._owner = owner
@@ -165,25 +163,36 @@ class Pods:
         management.give_to_pod(network, pid)
         return pid
 
-    def rename(self, network: management.ManagementNetwork, pid: int, name_socket: socket.socket, lab_id: str) -> None:
+    def rename(
+        self,
+        network: management.ManagementNetwork,
+        pid: int,
+        name_socket: socket.socket,
+        spare_id: str,
+        lab_id: str,
+    ) -> None:
         """Give a pod that waits for its name to a lab; what keeps labs from the host is in force then.
 
         Args:
             network: of the pod.
             pid: its PID 1.
             name_socket: the other end of what `start` was given.
+            spare_id: for which it was claimed and started.
             lab_id: of the lab.
         Raises:
             PodFailed, IpFailed, FirewallFailed, OSError: it has no such name, or not everywhere.
         """
-        management.set_leak_guard(self._pool)
-        firewall.ensure()
-        management.rename(network, self._owner, lab_id)
+        self._rename_claim(network, spare_id, lab_id)
         name_socket.settimeout(START_SECONDS)
         name_socket.sendall(f"{self._tag(lab_id)}\n".encode())
         name_socket.recv(1)  # nothing: the program that is PID 1 from now on does not have the socket
         if processes.command_name(pid) != self._tag(lab_id):
             raise PodFailed("the sandbox ended")
+
+    def _rename_claim(self, network: management.ManagementNetwork, _spare_id: str, lab_id: str) -> None:
+        management.set_leak_guard(self._pool)
+        firewall.ensure()
+        management.rename(network, self._owner, lab_id)
 
     def reach(self, lab_id: str, addresses: Collection[str]) -> None:
         """Make the devices of a lab that boots reachable from this host; with a management link they are.

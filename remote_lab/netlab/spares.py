@@ -1,6 +1,6 @@
 """The spare pod: made before anybody asks for a lab, with netlab waiting in it; it serves one boot and no other.
 
-A spare is a pod like any other, under the name of no lab: no file of a lab was ever in it. It lives by two sockets that
+A spare is a pod like any other, under the name of no lab: no file of a lab was ever in it. It lives by sockets that
 this process holds, so the kernel ends it with us.
 """
 

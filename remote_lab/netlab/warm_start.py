@@ -58,9 +58,7 @@ class WarmStarts:
         """By lab, from `open` to `begin`."""
 
     def keep(self) -> None:
-        """Have a spare from now on, where there can be one."""
-        if self._pods.can_rename:
-            self._spares.keep()
+        self._spares.keep()
 
     def drop(self) -> None:
         self._spares.drop()
@@ -84,7 +82,7 @@ class WarmStarts:
         if spare is None or files is None:
             return False
         try:
-            self._pods.rename(spare.network, spare.pid, spare.name_socket, place.lab_id)
+            self._pods.rename(spare.network, spare.pid, spare.name_socket, spare.spare_id, place.lab_id)
         except TROUBLES as error:
             logger.warning("The spare sandbox is of no use: %s", error)
             self._pods.end(place.lab_id, deadline=_in_seconds(_DISCARD_SECONDS))

@@ -6,13 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from effort import LONG
 from harness import ROOT, list_labs, running
 from ordinary_user import OrdinaryUser
-from user_server import UserServer, children, keepers
+from user_server import UserServer, children, keepers, lab_of
 
 sys.path.append(str(ROOT / "tests/hostile"))
 
@@ -30,11 +29,7 @@ class UserStage(Stage):
 
     def pods(self) -> dict[str, int | None]:
         assert isinstance(self.server, UserServer)
-        found: dict[str, int | None] = {}
-        for keeper in keepers(self.server):
-            words = Path(f"/proc/{keeper}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-            found[words[-1].decode().split(":")[2]] = next(iter(children(keeper)), None)
-        return found
+        return {lab_of(keeper): next(iter(children(keeper)), None) for keeper in keepers(self.server)}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import select
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
@@ -28,26 +28,33 @@ class NumberTaken(Exception):
 
 
 class Channel:
-    """A keeper and the pipes to it."""
+    """A keeper and the socket to it.
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    Args:
+        process: that started it, and ends at once.
+        stream: the other end of its standard input and output.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], stream: socket.socket) -> None:
         self._process = process
+        self._socket = stream
+        self._socket.settimeout(_ANSWER_SECONDS)
+        self._answers = stream.makefile("rb")
 
-    def ask(self, order: Mapping[str, Any]) -> None:
-        """Have it do something.
+    def ask(self, order: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
+        """Have it do something, with copies of our descriptors.
 
         Raises:
             KeeperFailed: it was not done.
         """
-        if self._process.stdin is None:
-            raise KeeperFailed("its keeper was not asked")
+        line = json.dumps(order).encode() + b"\n"
         try:
-            rest = memoryview(json.dumps(order).encode() + b"\n")
-            while rest:
-                rest = rest[self._process.stdin.write(rest) :]
+            sent = socket.send_fds(self._socket, [line], descriptors)
+            self._socket.sendall(line[sent:])
         except OSError as error:
             raise KeeperFailed(f"its keeper is gone: {error}") from error
         self.expect()
+        self._process.poll()  # a spare may be there for long: no zombie waits for its end
 
     def expect(self) -> None:
         """Wait for an answer.
@@ -62,18 +69,16 @@ class Channel:
             raise KeeperFailed(str(answer["error"]))
 
     def _answer(self) -> dict[str, Any]:
-        if self._process.stdout is None or not select.select([self._process.stdout], [], [], _ANSWER_SECONDS)[0]:
-            raise KeeperFailed(f"its keeper says nothing for {_ANSWER_SECONDS:.0f} s")
-        line = self._process.stdout.readline(_MAX_ANSWER_BYTES)
         try:
-            return dict(json.loads(line))
-        except ValueError as error:
+            return dict(json.loads(self._answers.readline(_MAX_ANSWER_BYTES)))
+        except TimeoutError as error:
+            raise KeeperFailed(f"its keeper says nothing for {_ANSWER_SECONDS:.0f} s") from error
+        except (OSError, ValueError) as error:
             raise KeeperFailed("its keeper ended without a word") from error
 
     def close(self) -> None:
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        self._answers.close()
+        self._socket.close()
         self._process.wait()
 
 
@@ -91,17 +96,23 @@ def start_keeper(address: IPv4Address, tag: str) -> Channel:
         ids = commands.own_ids()
     except commands.NoSubIds as error:
         raise KeeperFailed(str(error)) from error
-    process = subprocess.Popen(
-        commands.launch_command("keep", ids, str(address), str(FORWARDED_PORTS[SSH_PORT]), tag),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=commands.ENVIRONMENT,
-        cwd="/",
-        start_new_session=True,
-        bufsize=0,
-    )
-    channel = Channel(process)
+    here, there = socket.socketpair()
+    try:
+        process = subprocess.Popen(
+            commands.launch_command("keep", ids, str(address), str(FORWARDED_PORTS[SSH_PORT]), tag),
+            stdin=there.fileno(),
+            stdout=there.fileno(),
+            stderr=subprocess.DEVNULL,
+            env=commands.ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+        )
+    except BaseException:
+        here.close()
+        raise
+    finally:
+        there.close()
+    channel = Channel(process, here)
     try:
         channel.expect()
     except BaseException:

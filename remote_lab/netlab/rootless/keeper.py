@@ -4,9 +4,11 @@ The keeper is PID 1 of a pid namespace in which the pod's own is nested, and bel
 id. So nothing in the pod sees it or can look like it, and the kernel ends the pod with it, however it ends. Its last
 argument says whose it is; its number is the address that it has bound.
 
-It answers each line of its input, a JSON object, by a line:
-`{"do": "start", "request": {...}}` starts the pod, `{"do": "forward", "forwards": [[HERE, PORT, DEVICE, PORT], ...]}`
-makes its devices reachable. An input that ends before the pod stands ends the keeper: its server is gone.
+Its standard input and output are a socket to the server. It answers each line, a JSON object, by a line:
+`{"do": "start", "request": {...}}` starts the pod; with it comes the descriptor by which a spare pod, which no lab has
+yet, is told its name, and ends when nobody will. `{"do": "rename", "tag": TAG}` says whose the keeper of such a pod is
+from now on. `{"do": "forward", "forwards": [[HERE, PORT, DEVICE, PORT], ...]}` makes its devices reachable. A socket
+that ends before the pod stands ends the keeper: its server is gone.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Any, NoReturn
 
 from remote_lab.netlab.netns import kernel, pod_start
 from remote_lab.netlab.rootless import forwarding, user_namespace
+from remote_lab.netlab.rootless.nameplate import Nameplate
 
 _CHUNK_BYTES = 65536
 
@@ -57,29 +60,43 @@ def _run() -> NoReturn:
 
 class _Keeper:
     def __init__(self) -> None:
+        self._server = socket.socket(fileno=0)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(0, selectors.EVENT_READ)
+        self._selector.register(self._server, selectors.EVENT_READ)
         self._pod: int | None = None
+        self._nameplate: Nameplate | None = None
+        """Where its pod was a spare."""
         self._line = b""
+        self._descriptors: list[int] = []
+        """That came and were not used yet."""
 
     def run(self) -> None:
         """Serve until the pod, the forwarder, or a server that has no pod yet, is gone."""
         while True:
             for key, _ in self._selector.select():
-                if key.fd != 0:
+                if key.fileobj is not self._server:
                     return
-                chunk = os.read(0, _CHUNK_BYTES)
+                chunk = self._hear()
                 if not chunk and self._pod is None:
                     return
                 if not chunk:
-                    self._selector.unregister(0)
+                    self._selector.unregister(self._server)
                     self._let_go()
                 *lines, self._line = (self._line + chunk).split(b"\n")
                 for line in lines:
                     self._obey(json.loads(line))
 
+    def _hear(self) -> bytes:
+        """Return what the server says, empty when it asks no more."""
+        try:
+            chunk, descriptors, _, _ = socket.recv_fds(self._server, _CHUNK_BYTES, 1)
+        except ConnectionResetError:  # it went away before it had read our last answer
+            return b""
+        self._descriptors += descriptors
+        return chunk
+
     def _let_go(self) -> None:
-        """Close the pipes to a server that asks no more."""
+        """Close the socket to a server that asks no more."""
         null = os.open("/dev/null", os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
@@ -88,8 +105,9 @@ class _Keeper:
     def _obey(self, order: dict[str, Any]) -> None:
         try:
             if order["do"] == "start":
-                self._pod = _start(order["request"])
-                self._selector.register(self._pod, selectors.EVENT_READ)
+                self._start(order["request"])
+            elif order["do"] == "rename" and self._nameplate is not None:
+                self._nameplate.write(order["tag"])
             elif order["do"] == "forward" and self._pod is not None:
                 forwards = {(here, port): (device, behind) for here, port, device, behind in order["forwards"]}
                 self._selector.register(_forward(self._pod, forwards), selectors.EVENT_READ)
@@ -97,6 +115,17 @@ class _Keeper:
             _say({"error": str(error)})
         else:
             _say({"ok": True})
+
+    def _start(self, request: dict[str, Any]) -> None:
+        name_socket = self._descriptors.pop() if self._descriptors else None
+        try:
+            if name_socket is not None:
+                self._nameplate = Nameplate(sys.argv[-1])
+            self._pod = _start(request | {"name_socket": name_socket})
+        finally:
+            if name_socket is not None:
+                os.close(name_socket)  # its other end shows who else has it
+        self._selector.register(self._pod, selectors.EVENT_READ)
 
 
 def _start(request: dict[str, Any]) -> int:
@@ -108,7 +137,8 @@ def _start(request: dict[str, Any]) -> int:
         _run_start(request, write)
     os.close(write)
     with os.fdopen(read) as said:
-        answer = json.loads(said.read() or '{"error": "its start ended without a word"}')
+        # Not to the end: a pod that waits for its name holds the pipe as well.
+        answer = json.loads(said.readline() or '{"error": "its start ended without a word"}')
     os.waitpid(child, 0)
     if "error" in answer:
         raise pod_start.PodStartError(answer["error"])
@@ -128,7 +158,7 @@ def _run_start(request: dict[str, Any], said: int) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - last words of a forked process, which must never return
         answer = {"error": f"{error}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"}
     finally:
-        os.write(said, json.dumps(answer).encode())
+        os.write(said, json.dumps(answer).encode() + b"\n")
         os._exit(0)
 
 

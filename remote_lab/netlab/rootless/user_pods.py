@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from ipaddress import IPv4Address, IPv4Network
+from itertools import islice
 from pathlib import Path
 
 from remote_lab.netlab import cgroups, management, processes
@@ -27,7 +28,6 @@ _OWN_IDS_FIRST = 0
 class UserPods(Pods):
     """See `pod.Pods`. All pods of a user have the same ids, so that they share an image without idmapped mounts."""
 
-    can_rename = False
     forwarded_ssh_port = channel.FORWARDED_PORTS[channel.SSH_PORT]
 
     def __init__(self, owner: str, pool: IPv4Network, limits: LabLimits) -> None:
@@ -42,7 +42,7 @@ class UserPods(Pods):
         """See `guard_host`."""
 
     def claim(self, lab_id: str, *, leave_free: int = 0) -> management.ManagementNetwork:
-        for network in free_networks(self._pool):
+        for network in islice(free_networks(self._pool), leave_free, None):
             number, address = network.number, channel.forward_address(network.host_address)
             try:
                 self._channels[lab_id] = channel.start_keeper(address, keepers.tag(self._owner, lab_id, number))
@@ -60,11 +60,16 @@ class UserPods(Pods):
     def _launch(self, lab_id: str, network: management.ManagementNetwork, request: PodRequest) -> int:
         _let_others_read(Path(request.directory))
         own = replace(request, first_id=_OWN_IDS_FIRST, is_rootless=True)
-        self._ask(lab_id, {"do": "start", "request": asdict(own)})
+        descriptors = [] if own.name_socket is None else [own.name_socket]
+        self._ask(lab_id, {"do": "start", "request": asdict(own)}, descriptors)
         pid = next((pod.pid for pod in self.find(lab_id)), None)
         if pid is None:
             raise PodFailed("the sandbox did not start: it ended at once")
         return pid
+
+    def _rename_claim(self, network: management.ManagementNetwork, spare_id: str, lab_id: str) -> None:
+        self._ask(spare_id, {"do": "rename", "tag": keepers.tag(self._owner, lab_id, network.number)})
+        self._channels[lab_id] = self._channels.pop(spare_id)
 
     def reach(self, lab_id: str, addresses: Collection[str]) -> None:
         """See `Pods.reach`. The keeper forwards to them, and goes on without us."""
@@ -81,9 +86,9 @@ class UserPods(Pods):
         self._ask(lab_id, {"do": "forward", "forwards": channel.forwards(sorted(devices))})
         self._channels.pop(lab_id).close()
 
-    def _ask(self, lab_id: str, order: Mapping[str, object]) -> None:
+    def _ask(self, lab_id: str, order: Mapping[str, object], descriptors: Sequence[int] = ()) -> None:
         try:
-            self._channels[lab_id].ask(order)
+            self._channels[lab_id].ask(order, descriptors)
         except KeyError as error:
             raise PodFailed("the sandbox was ended") from error
         except channel.KeeperFailed as error:
@@ -151,5 +156,5 @@ def _let_others_read(directory: Path) -> None:
 
 def _add_permissions(path: Path, bits: int) -> None:
     mode = path.lstat().st_mode
-    if not stat.S_ISLNK(mode):
+    if not stat.S_ISLNK(mode) and mode | bits != mode:
         path.chmod(stat.S_IMODE(mode) | bits)

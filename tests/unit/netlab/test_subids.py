@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from remote_lab.netlab.limits import lab_limits
+from remote_lab.netlab.management import NoFreeNetwork
 from remote_lab.netlab.rootless import channel, subids, user_pods
 
 
@@ -61,3 +63,10 @@ def test_addresses_of_devices_do_not_overlap() -> None:
     networks = list(user_pods.free_networks(IPv4Network("198.18.0.0/22")))
     assert {network.number for network in networks} <= {1, 2, 3}
     assert channel.forward_address(IPv4Address("198.18.3.7")) == IPv4Address("127.18.3.7")
+
+
+def test_spare_leaves_the_last_addresses_to_labs() -> None:
+    """Where a pool has no more networks than shall be left to labs, none is claimed for what is no lab yet."""
+    pods = user_pods.UserPods("owner", IPv4Network("198.18.0.0/22"), lab_limits())
+    with pytest.raises(NoFreeNetwork):
+        pods.claim("spare", leave_free=3)
