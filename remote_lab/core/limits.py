@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.callers import Caller
@@ -20,6 +20,8 @@ from remote_lab.states import SessionState
 
 HOUR_SECONDS = 3600.0
 WAITING_RETRY_SECONDS = 30
+_WAITING = select(func.count()).where(Session.state == SessionState.WAITING, Session.token_id == bindparam("token_id"))
+"""Built once, see `sessions.py`."""
 
 
 class UploadLimits:
@@ -52,8 +54,7 @@ def check_waiting(transaction: Transaction, caller: Caller, config: Config) -> N
     """Before a token gets one more place in the queue. LimitExceeded."""
     if caller.token_id is None:
         return
-    its = select(func.count()).where(Session.state == SessionState.WAITING, Session.token_id == caller.token_id)
-    if (transaction.scalar(its) or 0) >= config.token_waiting:
+    if (transaction.scalar(_WAITING, {"token_id": caller.token_id}) or 0) >= config.token_waiting:
         raise LimitExceeded(
             "has too many sessions in the queue",
             "REMOTE_LAB_TOKEN_WAITING",
