@@ -134,9 +134,9 @@ class LabManager:
         expected = self._outlook.known(sight, may_be_old=was_held)
         return None if expected is None else self._view_of_waiting(sight, caller, expected)
 
-    def may_be_held(self, view: SessionView) -> bool:
+    def may_be_held(self, status: str, position: int) -> bool:
         """Whether a session waits, near enough to the front to be held until it is its turn."""
-        return view.status == SessionState.WAITING and self._is_near(view.position)
+        return status == SessionState.WAITING and self._is_near(position)
 
     def _is_near(self, position: int) -> bool:
         return position < self.config.slots + HELD_IN_FRONT
@@ -147,7 +147,7 @@ class LabManager:
         At once, with `retry_after_seconds`, when it is too far behind to be held or there is no room to.
         """
         first = self.session(session_id, caller)
-        if not seconds or not self.may_be_held(first):
+        if not seconds or not self.may_be_held(first.status, first.position):
             return self.to_poll(first)
         has_moved = threading.Event()
         try:

@@ -22,8 +22,8 @@ from marshmallow import Schema, fields
 
 from remote_lab import logs
 from remote_lab.callers import OPEN, Caller
+from remote_lab.core.board import Place
 from remote_lab.core.manager import LabManager
-from remote_lab.core.views import SessionView
 from remote_lab.core.waiting import NO_ROOM_SECONDS
 from remote_lab.web import requests
 from remote_lab.web.auth import token_of
@@ -94,12 +94,14 @@ class FastAnswers:
             return None
         if seconds is None:
             return self._told(environ, session_id, "204 NO CONTENT", [_JSON])
+        place = sight.entry.state, sight.position
+        is_to_be_held = seconds > 0 and not was_held and manager.may_be_held(*place)
+        if is_to_be_held and may_hold:
+            return Hold(seconds, partial(self._begin, session_id, place))
         view = manager.view_at_once(sight, caller, was_held)
         if view is None:
             return None
-        if not was_held and seconds and manager.may_be_held(view):
-            if may_hold:
-                return Hold(seconds, partial(self._begin, view))
+        if is_to_be_held:
             view = replace(view, retry_after_seconds=NO_ROOM_SECONDS)
         elif not was_held:
             view = manager.to_poll(view)
@@ -131,12 +133,12 @@ class FastAnswers:
             logs.begin()
         return Told(status, [*headers, (requests.REQUEST_ID_HEADER, request_id)], body)
 
-    def _begin(self, view: SessionView, wake: Callable[[], None]) -> Callable[[], None]:
+    def _begin(self, session_id: str, seen: Place, wake: Callable[[], None]) -> Callable[[], None]:
         """Whoever is held is alive, until the end of the hold."""
         held = ExitStack()
-        held.callback(self._manager.touch, view.session_id)
-        held.enter_context(self._manager.sessions_seen.present(view.session_id))
-        watch = self._manager.board.watch(view.session_id, (view.status, view.position), wake)
+        held.callback(self._manager.touch, session_id)
+        held.enter_context(self._manager.sessions_seen.present(session_id))
+        watch = self._manager.board.watch(session_id, seen, wake)
         held.callback(watch.cancel)
         return held.close
 

@@ -422,5 +422,5 @@ def test_who_is_too_far_behind_is_never_told_to_come_too_late(
         told.append(view.retry_after_seconds)
     assert told == sorted(told)
     assert 1 <= told[0] <= told[-1] <= 30
-    assert manager.may_be_held(manager.session(live[HELD_IN_FRONT].id))
-    assert not manager.may_be_held(manager.session(live[HELD_IN_FRONT + 1].id))
+    assert manager.may_be_held("waiting", HELD_IN_FRONT)
+    assert not manager.may_be_held("waiting", HELD_IN_FRONT + 1)

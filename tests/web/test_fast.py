@@ -307,9 +307,9 @@ def test_promotion_in_the_middle_of_a_look(app: Flask, manager: LabManager, monk
     first, second = manager.open_session().session_id, manager.open_session().session_id
     decide = manager.may_be_held
 
-    def promote_and_decide(view: SessionView) -> bool:
+    def promote_and_decide(status: str, position: int) -> bool:
         manager.end_session(first, "its test ended it")
-        return decide(view)
+        return decide(status, position)
 
     monkeypatch.setattr(manager, "may_be_held", promote_and_decide)
     hold = fast.answer(environ("GET", f"/session/{second}", "wait=30"))
@@ -353,6 +353,7 @@ def test_estimates_are_measured_by_a_thread(app: Flask, manager: LabManager, mon
     monkeypatch.setattr(manager._outlook, "_measure", ask_and_measure)
     assert fast.answer(dict(asked)) is None
     assert isinstance(fast.answer(dict(asked), was_held=True), Told)
+    assert isinstance(fast.answer(environ("GET", f"/session/{waiting}", "wait=30")), Hold), "it needs none"
     assert answers == []
     manager.session(waiting)
     assert [type(one) for one in answers] == [Told]
