@@ -61,13 +61,17 @@ class Census:
         return links + self.processes() + files + mounts + self._named_by_number()
 
     def _named_by_number(self) -> list[str]:
-        """Control groups and rules of numbers that were its own and are nobody's now."""
+        """Control groups and rules of numbers that were its own and are nobody's now.
+
+        A group with a process in it is somebody's: of a server whose links are in another network namespace.
+        """
         names = {f"rlab{number}" for number in self.numbers} - {link["ifname"] for link in _links()}
         groups = [
             f"control group {folder}/{name}"
             for root in SYSTEM_FOLDERS
             for folder, names_here, _ in os.walk(root)
             for name in names & set(names_here)
+            if not _members(Path(folder, name))
         ]
         rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=False).stdout
         return groups + [f"rule for {name}" for name in names if f'"{name}"' in rules]
@@ -102,6 +106,12 @@ def _links() -> list[dict[str, Any]]:
 
 def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _members(group: Path) -> str:
+    with suppress(OSError):
+        return (group / "cgroup.procs").read_text()
+    return ""
 
 
 def _mounts(pid: int) -> str:
