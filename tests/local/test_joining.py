@@ -89,6 +89,7 @@ def test_a_session_of_a_killed_guard_is_ended_by_the_next_run(home: Home, server
     for pid in (home.guard_pid("killed"), user.pid):
         os.kill(pid, signal.SIGKILL)
     user.wait(CALL_SECONDS)
+    wait_until(lambda: not home.processes(), "the guard has ended")
     home.obtain("next").stop()
     assert server.call("GET", f"/session/{has['session_id']}").status_code == 404
     home.wait_until_gone("killed")
