@@ -23,6 +23,7 @@ from bench.report import FLOOR, OURS, PEER, Goal, Report, Row
 from bench.stats import percentile
 from bench.talk import write_topology
 from bench.targets import Target, peer, standin, trees
+from remote_lab.client import RemoteLabClient
 
 
 class Desk:
@@ -49,6 +50,13 @@ class Desk:
         connection.close()
         assert answer.status == 200, body
         return seconds
+
+    def acquire_by_client_seconds(self, topology: Path) -> float:
+        """`RemoteLabClient.acquire` in the same session, which follows the boot with held calls."""
+        with RemoteLabClient(self.target.url, session_id=self.session_id) as client:
+            began = time.monotonic()
+            client.acquire(topology, reuse=True)
+            return time.monotonic() - began
 
     def destroy(self) -> None:
         """Take the lab down, and wait until it is."""

@@ -66,9 +66,14 @@ def measure(report: Report, options: Options, folder: Path, _peer_python: str | 
     times: dict[int, dict[str, list[float]]] = {n: {} for n in sizes}
     creates: dict[int, list[float]] = {n: [] for n in sizes}
     phases: dict[int, dict[str, list[float]]] = {n: {} for n in sizes}
+    smallest = min(sizes)
+    by_client: dict[str, list[float]] = {}
     with trees(folder, options, real_labs=True) as targets:
         desks = [Desk(target) for target in targets]
         for _ in range(options.repetitions):
+            for desk in desks:
+                by_client.setdefault(desk.target.name, []).append(desk.acquire_by_client_seconds(sizes[smallest]))
+                desk.destroy()
             for size, topology in sizes.items():
                 for desk in desks:
                     with Phases(desk) as watch:
@@ -82,6 +87,7 @@ def measure(report: Report, options: Options, folder: Path, _peer_python: str | 
                 times[size].setdefault(FLOOR, []).append(netlab_by_hand_seconds(folder, topology, "up"))
                 if len(creates[size]) < CREATES:
                     creates[size].append(netlab_by_hand_seconds(folder, topology, "create"))
+    report.add([Row("f", f"boot of {smallest} routers, RemoteLabClient.acquire", "s", by_client)])
     report.series["boot"] = {
         str(size): {name: median(some) for name, some in found.items()} for size, found in times.items()
     }

@@ -45,8 +45,12 @@ class LabInspection:
         self.streams = Room(max(1, config.threads // 8))
         self.collectors = Room(max(1, config.threads // 8))
 
-    def lab(self, session_id: str) -> LabView:
-        """The session's lab, also when it has none; SessionNotFound or SessionWaiting."""
+    def lab(self, session_id: str, *, asks_netlab: bool = True) -> LabView:
+        """The session's lab, also when it has none; SessionNotFound or SessionWaiting.
+
+        Without `asks_netlab` its word on a running lab is that of a moment ago, if there is one: to ask is a process
+        in the lab, for which nobody who waits for its devices has to wait as well.
+        """
         # Before what is on record: the boot of an acquire that is decided is there.
         is_deciding = self._pending.is_deciding(session_id)
         with self.database.read() as transaction:
@@ -65,7 +69,11 @@ class LabInspection:
         state = LabState(lab.state)
         if state == LabState.RUNNING:
             devices, names = lab.devices or [], [device["name"] for device in lab.devices or []]
-            says = self._statuses.of(lab.id, lambda: self.runner.status(self.boots.place(lab)))
+            says: str | None
+            if asks_netlab:
+                says = self._statuses.of(lab.id, lambda: self.runner.status(self.boots.place(lab)))
+            else:
+                says = self._statuses.last(lab.id)
             return LabView(True, lab.topology, ref_count, devices, says, state, identity=lab.identity, ready=names)
         job = self.boots.find(lab.id)
         return LabView(
@@ -83,7 +91,7 @@ class LabInspection:
         )
 
     def wait_for_lab(self, session_id: str, seconds: float) -> LabView:
-        """The same when its state or phase has changed, or the seconds are over, whichever is first.
+        """The same when its state or phase has changed, or the seconds are over, whichever is first; asks no netlab.
 
         At once, with `retry_after_seconds`, when there is no room to hold the request.
         """
@@ -92,8 +100,8 @@ class LabInspection:
                 first = self._progress(session_id)
                 self.database.changes.watch(lambda: self._progress(session_id), lambda now: now != first, seconds)
         except TooManyHeldRequests:
-            return replace(self.lab(session_id), retry_after_seconds=NO_ROOM_SECONDS)
-        return self.lab(session_id)
+            return replace(self.lab(session_id, asks_netlab=False), retry_after_seconds=NO_ROOM_SECONDS)
+        return self.lab(session_id, asks_netlab=False)
 
     def boot_log(self, session_id: str) -> BootLog:
         """The boot log of the session's lab, of the failed one when that was the last; LabNotFound."""

@@ -21,6 +21,14 @@ class Statuses:
         self._asked: dict[str, tuple[float, Future[str]]] = {}
         """When it was asked of each lab, and the answer, also while that is awaited."""
 
+    def last(self, lab_id: str) -> str | None:
+        """What was said of a lab lately, without asking; None when it was not asked, or has not answered yet."""
+        with self._lock:
+            since, answer = self._asked.get(lab_id, (0.0, None))
+        if answer is None or not answer.done() or answer.exception() or self._clock() - since >= FRESH_SECONDS:
+            return None
+        return answer.result()
+
     def of(self, lab_id: str, ask: Callable[[], str]) -> str:
         """What is said of a lab; `ask` is called unless somebody else asks at this moment, or has a moment ago."""
         now = self._clock()

@@ -54,7 +54,7 @@ def acquire(form: dict[str, Any], header: dict[str, str | None]) -> Acquired | R
     )
     if at_once is not None:
         return at_once
-    response = jsonify(LabStatus().dump(manager().inspection.lab(named_session())))
+    response = jsonify(LabStatus().dump(manager().inspection.lab(named_session(), asks_netlab=False)))
     response.status_code = 202
     response.headers.update({"Preference-Applied": "respond-async", "Location": "/lab"})
     return response

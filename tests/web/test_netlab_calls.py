@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from harness import STANDIN, Server, running, wait_until
 
+from remote_lab.client import RemoteLabClient
+
 ONE, OTHER = "nodes: [ r1 ]\n", "nodes: [ r1, r2 ]\n"
 UP = ["up", "inspect"]
 
@@ -73,3 +75,17 @@ def test_the_acquire_table_in_calls_of_netlab(server: Server, netlab: Netlab) ->
     assert server.call("DELETE", "/lab", session_id).status_code == 204
     server.end_session(session_id)
     assert netlab.asked() == ["down"]
+
+
+def test_an_acquire_of_the_client_in_calls_of_netlab(server: Server, netlab: Netlab, tmp_path: Path) -> None:
+    """It follows its boot, and has the devices when netlab has said what they are: nothing else is asked for that."""
+    topology = tmp_path / "demo.yml"
+    topology.write_text(ONE)
+    with RemoteLabClient(server.url) as client:
+        assert [device.name for device in client.acquire(topology, reuse=True)] == ["r1"]
+        assert netlab.asked() == UP
+        held = server.call("GET", "/lab?wait=0.001", client.session_id).json()
+        assert (held["running"], held["netlab_status"], netlab.asked()) == (True, None, [])
+        said = server.call("GET", "/lab", client.session_id).json()["netlab_status"]
+        held = server.call("GET", "/lab?wait=0.001", client.session_id).json()
+        assert (held["netlab_status"], netlab.asked()) == (said, ["status"])
