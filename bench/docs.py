@@ -12,7 +12,7 @@ from bench.report import BEFORE, OURS, Report
 from bench.stats import median, short
 
 PAGE = ROOT / "docs" / "benchmarks.rst"
-_TABLE = (".. The table of the last run begins, written by BENCH_PLOTS=1 make bench.\n", ".. It ends.\n")
+_TABLE = (".. The table of the last run begins, written by make bench BENCH_PLOTS=1.\n", ".. It ends.\n")
 _HISTORY_END = "\n.. The history ends.\n"
 
 

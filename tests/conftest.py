@@ -8,6 +8,7 @@ from collections.abc import Generator
 
 import pytest
 from harness import WITHOUT_FOREIGN_PLUGINS
+from spread import spread
 
 os.environ["PYTEST_ADDOPTS"] = WITHOUT_FOREIGN_PLUGINS
 
@@ -17,6 +18,13 @@ def pytest_configure() -> None:
     for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(signum) == signal.SIG_IGN:
             signal.signal(signum, handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers, let what takes long begin first."""
+    if workers := os.getenv("PYTEST_XDIST_WORKER_COUNT"):
+        items[:] = spread(items, int(workers))
 
 
 @pytest.hookimpl(wrapper=True)
