@@ -83,10 +83,20 @@ class Stranger:
         return {
             "interfaces": without(spares, self.run("ip -brief address")),
             "routes": without(spares, self.run("ip route show table all")),
-            "mounts": Path("/proc/1/mountinfo").read_text(),
+            "mounts": self._mounts(),
             "sandboxes": str(sorted({*processes_named(tag)} - {*processes_named(f"{tag}:spare-")})),
             "files": self.run(f"ls -A {self.state_dir}/labs 2>/dev/null || true"),
         }
+
+    def _mounts(self) -> str:
+        """The host's mounts but those that other tests, beside this one, make in folders of their own."""
+        home = self.clone.parent
+        places = [line.split()[4] for line in Path("/proc/1/mountinfo").read_text().splitlines()]
+        return "\n".join(
+            place
+            for place in places
+            if Path(place).is_relative_to(home) or not Path(place).is_relative_to(home.parents[1])
+        )
 
     def wait_for_look(self, before: dict[str, str]) -> None:
         """Wait until the host looks so; what differs is in the failure."""
