@@ -37,6 +37,10 @@ WRITE_WAIT_SECONDS = 10.0
 WAL_BYTES = 8 * 2**20
 """What is left of the write-ahead log after a reader that was open for long (a backup) let it grow; SQLite itself
 begins anew at half of it (sqlite.org/wal.html, 1000 pages)."""
+READER_CACHE_KIB = 256
+"""Pages that a connection which only reads keeps. It forgets them when another has written (SQLite's pager.c,
+pagerBeginReadTransaction), so more of them are memory and no speed. The writer has SQLite's own 2 MiB.
+"""
 _LOCKED = "The database is locked by another process, or too slow. Try again in a few seconds."
 _REPLACED = "The database was removed or replaced while the server runs. Its operator has to restart it."
 _FAULTS: Mapping[int, str] = {
@@ -88,7 +92,9 @@ class Database:
         self.changes = Changes()
         self.clock = Clock()
         self._witness = Witness(self.path)
-        self._engine = create_engine(self.url, pool_size=8, max_overflow=-1)
+        # The one that was used last: its statements are prepared and its pages at hand.
+        self._engine = create_engine(self.url, pool_size=8, max_overflow=-1, pool_use_lifo=True)
+        event.listen(self._engine, "connect", _keep_few_pages)
         # One connection: what is not written through it was written by somebody else.
         self._writer = create_engine(self.url, pool_size=1, max_overflow=0)
         for engine, begin in ((self._engine, _begin), (self._writer, self._begin_to_write)):
@@ -282,6 +288,10 @@ def fault_of(error: DBAPIError | sqlite3.Error) -> str | None:
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+
+
+def _keep_few_pages(connection: Any, _record: Any) -> None:
+    connection.execute(f"PRAGMA cache_size=-{READER_CACHE_KIB}").close()
 
 
 def _raw(connection: Connection) -> sqlite3.Connection:

@@ -14,6 +14,7 @@ import pytest
 from fakes import FakeRunner, wait_until, yaml_file
 from sqlalchemy import Connection, Engine, event, text
 
+from remote_lab.core.db import READER_CACHE_KIB
 from remote_lab.core.manager import OWNER_REASON, LabManager
 from remote_lab.core.reaper import Reaper
 
@@ -71,6 +72,28 @@ def active(manager: LabManager) -> str:
     session_id = manager.open_session().session_id
     manager.desk.acquire(session_id, yaml_file(), [], reuse=True)
     return session_id
+
+
+def test_readers_keep_few_pages(manager: LabManager) -> None:
+    """With SQLite's own 2 MiB for each of the pool, a busy day would take 16 MiB for what every write makes useless."""
+    database = manager.database
+    with database.read() as first, database.read() as second, database.read() as third:
+        pages = [opened.scalar(text("PRAGMA cache_size")) for opened in (first, second, third)]
+    assert pages == 3 * [-READER_CACHE_KIB]
+    with database.write() as writing:
+        assert writing.scalar(text("PRAGMA cache_size")) == -2000
+
+
+def test_one_reader_after_the_other_needs_one_connection(manager: LabManager) -> None:
+    """The one with prepared statements, although others lie in the pool."""
+    used = []
+    with manager.database.read() as first, manager.database.read() as second:
+        first.execute(text("SELECT 1"))
+        second.execute(text("SELECT 1"))
+    for _ in range(10):
+        with manager.database.read() as reading:
+            used.append(id(_raw(reading.connection())))
+    assert len(set(used)) == 1
 
 
 def test_a_write_waits_for_the_disk_once(manager: LabManager) -> None:
