@@ -35,6 +35,9 @@ CROWDS_REMEMBERED = 64
 OPENING_SECONDS = 60.0
 """No transaction takes longer, however long it waits for the others."""
 
+BUSY_CHANGES = 100
+"""So many commits since the last round are a busy server, although its queue may be empty at the moment of the look."""
+
 STALLED_SECONDS = 60.0
 STALLED_INTERVALS = 10
 """A loop that has finished no round for this long, whichever is longer, is stalled."""
@@ -49,6 +52,8 @@ class Reaper:
         self._thread: threading.Thread | None = None
         self._finished = time.monotonic()
         self._clock_is_ours = False
+        self._changes = 0
+        """How many commits there were before the last round's end."""
         self._losses: dict[str, str] = {}
         """Of each lab that lost devices, what was logged of it."""
         self._round_finished: Callable[[], None] = lambda: None
@@ -307,6 +312,9 @@ class Reaper:
 
     def _interval_seconds(self) -> float:
         base = self._manager.config.reaper_seconds
+        before, self._changes = self._changes, self._manager.database.changes.count()
+        if self._changes - before >= BUSY_CHANGES:
+            return base
         head = self._manager.board.head()
         if head is None:
             return 6 * base

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session as Transaction
 from remote_lab.core import sessions
 from remote_lab.core.manager import LabManager
 from remote_lab.core.models import Session
-from remote_lab.core.reaper import Reaper
+from remote_lab.core.reaper import BUSY_CHANGES, Reaper
 from remote_lab.core.sessions import Wish
 from remote_lab.errors import LabTeardownFailed, SessionNotFound
 
@@ -268,6 +268,14 @@ def test_cadence(manager: LabManager, reaper: Reaper) -> None:
     assert reaper.tick() == 15
     manager.open_session()
     assert reaper.tick() == 5
+
+
+def test_traffic_keeps_the_cadence_up(manager: LabManager, reaper: Reaper) -> None:
+    """What ends in a second is forgotten in time, although nobody is in the queue when the loop looks."""
+    for _ in range(BUSY_CHANGES // 2):
+        manager.end_session(manager.open_session().session_id, "test")
+    assert reaper.tick() == 5
+    assert reaper.tick() == 30
 
 
 def test_ended_sessions_are_forgotten_after_a_day(manager: LabManager, reaper: Reaper) -> None:
