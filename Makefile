@@ -12,6 +12,8 @@ BENCH_PLOTS =
 BENCH_BASE =
 
 MAKEFLAGS += --no-print-directory
+# Images for containers set it; it makes each of our processes compile all of our modules again.
+unexport PYTHONDONTWRITEBYTECODE
 BIN = .venv/bin
 
 .PHONY: help serve test lint format audit soak bench image peer clean

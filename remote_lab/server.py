@@ -7,6 +7,7 @@ that the requests which wait for them are told. Running labs stay: the next serv
 
 from __future__ import annotations
 
+import gc
 import logging
 import logging.config
 import math
@@ -86,6 +87,7 @@ def serve(
             database.dispose()  # connections must not go over the fork
         log.info("Remote Lab Manager %s on http://%s:%d, labs by %s", __version__, host, port, provider)
         has_begun = True
+        _spare_the_collector()
         Server(config, runner, instance, listener, connections, service_manager, entry).run()
     finally:
         if os.getpid() == arbiter:  # the forked worker leaves through here as well
@@ -94,6 +96,15 @@ def serve(
             runner.shutdown()
             close_entrance(config)
             instance.give_back()
+
+
+def _spare_the_collector() -> None:
+    """Let it look from now on at what comes from now on: not while all is imported, nor ever again at what stays.
+
+    The pages of what it does not touch remain those of arbiter and worker (docs.python.org/3/library/gc.html, freeze).
+    """
+    gc.freeze()
+    gc.enable()
 
 
 def set_up_logging(level: str, log_config: Path | None) -> None:
@@ -233,6 +244,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         worker.service = Service(self.wsgi(), self._instance, self._service_manager)
         worker.service.start()
         worker.fast = FastAnswers(self.wsgi())
+        _spare_the_collector()
         if self._config.spare_sandbox:
             self._runner.keep_spare()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def serve(host: str, port: int, log_level: str, log_config: Path | None, auth: s
 
     Running labs stay for the next start.
     """
+    gc.disable()  # until all is imported; `server` enables it
     from remote_lab import server
 
     config = Config.from_environment()
