@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,13 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line.
+
+    Most commands are over before there is garbage worth a walk through all that was imported: those that stay enable
+    the collector themselves. The walk that the interpreter takes when it ends is left out as well.
+    """
+    gc.disable()
+    atexit.register(gc.freeze)
     try:
         commands = _commands()
     except KeyboardInterrupt:  # while it is being imported

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging.config
 import sys
 import time
@@ -114,6 +115,8 @@ def log(which: str | None, follow: bool) -> None:
         one = find_log(transaction, which)
     path = _place(config, one).log
     printed = _print_from(path, 0)
+    if follow:
+        gc.enable()  # it may stay for as long as a boot takes
     while follow and (one := _again(config, one)).state == LabState.STARTING:
         time.sleep(FOLLOW_SECONDS)
         printed = _print_from(path, printed)

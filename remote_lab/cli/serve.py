@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +34,6 @@ def serve(host: str, port: int, log_level: str, log_config: Path | None, auth: s
 
     Running labs stay for the next start.
     """
-    gc.disable()  # until all is imported; `server` enables it
     from remote_lab import server
 
     config = Config.from_environment()

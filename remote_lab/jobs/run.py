@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def run(
     )
     # Before the queue: a misspelt command should not wait an hour to say so.
     check_command(command[0])
+    gc.enable()  # it may stay for hours
     with Signals() as signals:
         status = Course(wish, command, signals).carry_out()
     ctx.exit(status)
