@@ -11,6 +11,7 @@ from remote_lab.config import Config
 from remote_lab.core import labs, limits, sessions
 from remote_lab.core.acquires import PendingAcquires
 from remote_lab.core.boots import NO_THREAD, Boots, Job, LabRunner
+from remote_lab.core.current import CurrentLabs
 from remote_lab.core.db import Database, after_commit
 from remote_lab.core.labs import Decision
 from remote_lab.core.liveness import Liveness
@@ -54,6 +55,7 @@ class LabDesk:
         workspaces: Workspaces,
         boots: Boots,
         pending: PendingAcquires,
+        current: CurrentLabs,
     ) -> None:
         self.config = config
         self.database = database
@@ -62,6 +64,7 @@ class LabDesk:
         self.boots = boots
         self.used = Liveness()
         self._pending = pending
+        self._current = current
         self.acquires = Room(max(1, config.threads * 3 // 8))
 
     def acquire(
@@ -81,7 +84,7 @@ class LabDesk:
         TooManyHeldRequests, and SessionNotFound when the session ends meanwhile.
         """
         with self.acquires.place():
-            upload = self.workspaces.store(topology, extra_files)
+            upload = self._store(session_id, topology, extra_files, caller)
             try:
                 self._check_allowed(upload, caller)
                 while not isinstance(step := self._step(session_id, upload, reuse, acquire_id), Settled):
@@ -103,7 +106,7 @@ class LabDesk:
 
         Raises an UploadError, LabBusy and SessionNotFound.
         """
-        upload = self.workspaces.store(topology, extra_files)
+        upload = self._store(session_id, topology, extra_files, caller)
         step: Settled | Job | None = None
         try:
             self._check_allowed(upload, caller)
@@ -136,9 +139,20 @@ class LabDesk:
             self._pending.end(session_id, acquire_id)
             self.workspaces.release(upload)
 
+    def _store(
+        self, session_id: str, topology: UploadedFile, extra_files: list[UploadedFile], caller: Caller
+    ) -> Upload:
+        """Write an upload, unless it is that of the lab which runs: then the disk is spared what nobody would read."""
+        lab = self._current.of(session_id) if self._may_be_anything(caller) else None
+        known_identity = lab.identity if lab is not None and lab.is_running else None
+        return self.workspaces.store(topology, extra_files, known_identity)
+
+    def _may_be_anything(self, caller: Caller) -> bool:
+        return caller.is_trusted or self.config.trust_uploads or self.runner.holds_labs
+
     def _check_allowed(self, upload: Upload, caller: Caller) -> None:
         """Raise TopologyNotAllowed for what may not run here, unless its sender is trusted."""
-        if caller.is_trusted or self.config.trust_uploads:
+        if self._may_be_anything(caller):
             return
         findings = self.runner.admit(self.workspaces.directory(upload.lab_id), upload.topology)
         if findings:
@@ -146,10 +160,11 @@ class LabDesk:
 
     def _step(self, session_id: str, upload: Upload, reuse: bool, acquire_id: str | None) -> Settled | Job:
         """Decide once; returns the lab that was settled on, or a job to wait for before deciding again."""
-        decision, lab, job = self._decide(session_id, upload, reuse, acquire_id)
+        decision, lab, job, is_shared = self._decide(session_id, upload, reuse, acquire_id)
         is_first = decision is Decision.TAKE_OVER
         if decision is Decision.ATTACH or (is_first and lab.state == LabState.RUNNING):
-            if why := self.runner.vanished(self.boots.place(lab)) or self._loss_nobody_knows(lab):
+            # Of devices that died in a shared lab nothing is made: who used it before may go on with the rest.
+            if why := self.runner.vanished(self.boots.place(lab)) or (not is_shared and self.device_loss(lab)):
                 return self.take_down_dead(lab.id, why) or self._step(session_id, upload, reuse, acquire_id)
             self.used.touch(lab.id)
             return Settled(reused=not is_first, job=None, devices=lab.devices or [])
@@ -157,13 +172,6 @@ class LabDesk:
             raise ServerUnhealthy("The boot of this lab was lost; it is being cleaned up. Try again in a few seconds.")
         job.check()
         return job if decision in (Decision.WAIT, Decision.REPLACE) else Settled(decision is Decision.JOIN, job, [])
-
-    def _loss_nobody_knows(self, lab: Lab) -> str | None:
-        """The devices that died in a lab that nobody but the asker uses; who used it before may go on with the rest."""
-        with self.database.read() as transaction:
-            if labs.ref_count(transaction, lab) > 1:
-                return None
-        return self.device_loss(lab)
 
     def device_loss(self, lab: Lab) -> str | None:
         """Which devices of a running lab died, as a clause; None when none did."""
@@ -208,8 +216,11 @@ class LabDesk:
 
     def _decide(
         self, session_id: str, upload: Upload, reuse: bool, acquire_id: str | None
-    ) -> tuple[Decision, Lab, Job | None]:
-        """Decide and act in one transaction; returns the lab it is about and the job to wait for."""
+    ) -> tuple[Decision, Lab, Job | None, bool]:
+        """Decide and act in one transaction.
+
+        Returns the lab it is about, the job to wait for, and whether somebody used the lab before.
+        """
         now = self.database.clock.now()
         with self.database.write() as transaction:
             session = sessions.get_active(transaction, session_id)
@@ -218,14 +229,15 @@ class LabDesk:
             lab = labs.in_slot(transaction, session.slot or 0)
             if lab is None:
                 limits.check_boots(transaction, session, self.config, now)
+                self.workspaces.write(upload)  # if the lab that was seen to run has gone since
                 lab = labs.claim(transaction, upload.lab_id, session, upload.identity, upload.topology, now, acquire_id)
                 after_commit(transaction, lambda: self.workspaces.keep(upload))
-                return Decision.BOOT, lab, self.boots.boot(transaction, lab)
+                return Decision.BOOT, lab, self.boots.boot(transaction, lab), False
+            ref_count = labs.ref_count(transaction, lab)
             # References go when a lab begins to stop: one that has any is starting or running.
             if acquire_id is not None and labs.has_reference(transaction, lab, session, acquire_id):
                 decision = Decision.ATTACH if lab.state == LabState.RUNNING else Decision.JOIN
-                return decision, lab, self.boots.find(lab.id)
-            ref_count = labs.ref_count(transaction, lab)
+                return decision, lab, self.boots.find(lab.id), ref_count > 1
             decision = labs.decide(
                 LabState(lab.state), lab.identity == upload.identity, reuse, ref_count, lab.is_unused
             )
@@ -234,9 +246,10 @@ class LabDesk:
                     raise LabBusy(lab.topology, ref_count)
                 case Decision.ATTACH | Decision.JOIN | Decision.TAKE_OVER:
                     labs.add_reference(transaction, lab, session, now, acquire_id)
-                    return decision, lab, self.boots.find(lab.id)
+                    return decision, lab, self.boots.find(lab.id), ref_count > 0
                 case _:
-                    return decision, lab, self.boots.take_down(transaction, lab, f"{upload.topology} needs its slot")
+                    stopping = self.boots.take_down(transaction, lab, f"{upload.topology} needs its slot")
+                    return decision, lab, stopping, False
 
     def _boot_result(self, session_id: str, job: Job) -> Devices:
         try:

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, bindparam, delete, func, select, update
+from sqlalchemy import CursorResult, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.core import history
@@ -30,6 +30,7 @@ _NAMED = (
     )
     .limit(1)
 )
+_REFER = insert(cast(Table, LabReference.__table__))
 _OLDEST = select(func.min(LabReference.id)).where(
     LabReference.lab_id == bindparam("of_lab"), LabReference.session_id == bindparam("of_session")
 )
@@ -150,7 +151,8 @@ def claim(
     )
     transaction.add(lab)
     transaction.flush()
-    add_reference(transaction, lab, session, now, acquire_id)
+    history.acquired(transaction, session, lab, now)
+    _refer(transaction, lab, session, now, acquire_id)
     return lab
 
 
@@ -186,10 +188,16 @@ def add_reference(
     transaction: Transaction, lab: Lab, session: Session, now: datetime, acquire_id: str | None = None
 ) -> None:
     """Record one more use of the lab by the session, which it belongs to from now on."""
-    lab.session_id, lab.is_unused = session.id, False
-    history.acquired(transaction, session, lab, now)
-    transaction.add(LabReference(lab_id=lab.id, session_id=session.id, acquire_id=acquire_id, created_at=now))
-    transaction.flush()
+    if lab.session_id != session.id or lab.is_unused:
+        lab.session_id, lab.is_unused = session.id, False
+        history.acquired(transaction, session, lab, now)
+        transaction.flush()
+    _refer(transaction, lab, session, now, acquire_id)
+
+
+def _refer(transaction: Transaction, lab: Lab, session: Session, now: datetime, acquire_id: str | None) -> None:
+    reference = {"lab_id": lab.id, "session_id": session.id, "acquire_id": acquire_id, "created_at": now}
+    transaction.execute(_REFER, reference)
 
 
 def has_reference(transaction: Transaction, lab: Lab, session: Session, acquire_id: str) -> bool:

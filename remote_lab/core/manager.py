@@ -24,6 +24,7 @@ from remote_lab.core.acquires import PendingAcquires
 from remote_lab.core.ahead import BootsAhead
 from remote_lab.core.board import Board, Entry, Sight, entry_of
 from remote_lab.core.boots import Boots, Job, LabRunner
+from remote_lab.core.current import CurrentLabs
 from remote_lab.core.db import Database, after_commit
 from remote_lab.core.desk import LabDesk
 from remote_lab.core.estimates import Expectation, Outlook
@@ -71,7 +72,8 @@ class LabManager:
         self._outlook = Outlook(database)
         self.boots = Boots(database, runner, self.workspaces, self._job_ended)
         pending = PendingAcquires()
-        self.desk = LabDesk(config, database, runner, self.workspaces, self.boots, pending)
+        self._current = CurrentLabs(database, self.board)
+        self.desk = LabDesk(config, database, runner, self.workspaces, self.boots, pending, self._current)
         self.inspection = LabInspection(config, database, runner, self.workspaces, self.boots, pending)
         self.brought = Uploads(config, database, runner)
         self._ahead = BootsAhead(config, runner, self.workspaces, self.boots, self.brought)
@@ -217,9 +219,8 @@ class LabManager:
 
     def require_active(self, session_id: str) -> str | None:
         """Raise SessionNotFound or SessionWaiting unless the session may use labs now; returns its lab's topology."""
-        with self.database.read() as transaction:
-            lab = labs.of_session(transaction, sessions.get_active(transaction, session_id))
-            return None if lab is None else lab.topology
+        lab = self._current.of(session_id)
+        return None if lab is None else lab.topology
 
     def touch(self, session_id: str) -> None:
         """The session's owner is alive."""

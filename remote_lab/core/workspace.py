@@ -16,8 +16,8 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -55,12 +55,14 @@ class UploadedFile:
 
 @dataclass(frozen=True)
 class Upload:
-    """A stored upload: what a lab can be booted from."""
+    """What a lab can be booted from, once it is written."""
 
     lab_id: str
     topology: str
     identity: str
     size_bytes: int = 0
+    unwritten: Mapping[str, bytes] | None = field(default=None, repr=False)
+    """Its files, where `store` has left them out."""
 
 
 def safe_path(name: str) -> PurePosixPath:
@@ -195,11 +197,13 @@ class Workspaces:
         """The boot log of a lab."""
         return self._root / lab_id / "boot.log"
 
-    def store(self, topology: UploadedFile, extra_files: Sequence[UploadedFile]) -> Upload:
+    def store(
+        self, topology: UploadedFile, extra_files: Sequence[UploadedFile], known_identity: str | None = None
+    ) -> Upload:
         """Check an upload and write it to a new folder; nothing stays when it is refused.
 
-        Raises an UploadError that names the file. The caller says `keep` when the upload became a lab, and `release`
-        in any case.
+        One of the known identity is not written: it is hardly ever needed, and `write` does it then. Raises an
+        UploadError that names the file. The caller says `keep` when the upload became a lab, and `release` in any case.
         """
         name = topology_path(topology.name)
         paths = self._extra_paths(name, extra_files)
@@ -210,18 +214,27 @@ class Workspaces:
         contents: dict[str, bytes] = {}
         for path, extra in zip(paths, extra_files, strict=True):
             contents[str(path)], budget = self._read(extra, budget)
-        lab_id = str(uuid.uuid4())
+        identity, size_bytes = lab_identity(topology_bytes, contents), self._max_upload_bytes - budget
+        files = {str(name): topology_bytes, **contents}
+        upload = Upload(str(uuid.uuid4()), str(name), identity, size_bytes, files)
+        if identity == known_identity:
+            return upload
+        self.write(upload)
+        return replace(upload, unwritten=None)
+
+    def write(self, upload: Upload) -> None:
+        """Write what `store` has left out, if it has; StorageFull."""
+        if upload.unwritten is None:
+            return
         with self._lock:
-            self._uploading.add(lab_id)
+            self._uploading.add(upload.lab_id)
         try:
-            self._write(lab_id, {str(name): topology_bytes, **contents})
+            self._write(upload.lab_id, upload.unwritten)
         except BaseException as error:
-            self.discard(lab_id)
+            self.discard(upload.lab_id)
             if isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise StorageFull(os.strerror(error.errno).lower()) from error
             raise
-        size_bytes = self._max_upload_bytes - budget
-        return Upload(lab_id, str(name), lab_identity(topology_bytes, contents), size_bytes)
 
     def fill(self, lab_id: str, files: Path) -> None:
         """Make the folder of a lab that is on record, with a copy of these files; OSError."""
@@ -279,7 +292,7 @@ class Workspaces:
             raise UploadTooLarge(self._max_upload_bytes)
         return content, budget - len(content)
 
-    def _write(self, lab_id: str, files: dict[str, bytes]) -> None:
+    def _write(self, lab_id: str, files: Mapping[str, bytes]) -> None:
         directory = self.directory(lab_id)
         directory.mkdir(parents=True)
         for name, content in files.items():

@@ -165,6 +165,11 @@ class Runner:
                 logger.exception("Lab %s failed to boot and left something behind", place.lab_id)
             raise
 
+    @property
+    def holds_labs(self) -> bool:
+        """Whether a pod holds whatever labs do, so that any upload may run."""
+        return isinstance(self._site, PodSite)
+
     def admit(self, directory: Path, topology: str) -> list[allowlist.Finding]:
         """Check an upload that is not trusted, where no pod holds it: what was checked is what lies there afterwards.
 
@@ -178,7 +183,7 @@ class Runner:
         Raises:
             OSError: it cannot be read or written.
         """
-        if isinstance(self._site, PodSite):
+        if self.holds_labs:
             return []
         files = [path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()]
         extra_names = sorted(name for name in files if name != topology)

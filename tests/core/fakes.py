@@ -43,6 +43,10 @@ class FakeRunner:
         self.is_short_of_memory = False
         self.calls: list[tuple[str, str]] = []
 
+    @property
+    def holds_labs(self) -> bool:
+        return not self.refused
+
     def admit(self, directory: Path, topology: str) -> list[Finding]:
         return self.refused
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from fakes import WAIT_SECONDS, FakeRunner, wait_until, yaml_file
@@ -13,7 +14,7 @@ from remote_lab.core.boots import Job
 from remote_lab.core.manager import LabManager
 from remote_lab.core.views import Acquired
 from remote_lab.core.waiting import Room
-from remote_lab.core.workspace import Upload, UploadedFile
+from remote_lab.core.workspace import Upload
 from remote_lab.errors import (
     LabBootCancelled,
     LabBootFailed,
@@ -219,8 +220,8 @@ def test_a_session_that_ends_between_upload_and_claim_gets_no_lab(
     """The upload took long; meanwhile the session went."""
     store = manager.workspaces.store
 
-    def store_then_end(topology: UploadedFile, extra_files: list[UploadedFile]) -> Upload:
-        upload = store(topology, extra_files)
+    def store_then_end(*arguments: Any) -> Upload:
+        upload = store(*arguments)
         manager.end_session(session_id, "silent")
         return upload
 

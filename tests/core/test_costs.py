@@ -146,7 +146,7 @@ def test_the_use_of_a_running_lab(manager: LabManager, meter: Meter, runner: Fak
     """One write for each reference that is taken or given back, and nothing of netlab."""
     calls = list(runner.calls)
     writes, statements = meter.of(lambda: manager.desk.acquire(active, yaml_file(), [], reuse=True))
-    assert (writes, statements <= 9) == (1, True), meter.statements
+    assert (writes, statements <= 7) == (1, True), meter.statements
     writes, statements = meter.of(lambda: manager.desk.release(active))
     assert (writes, statements <= 5) == (1, True), meter.statements
     assert runner.calls == calls

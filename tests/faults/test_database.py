@@ -116,9 +116,10 @@ def test_a_disk_that_is_full(small_disk: Path) -> None:
         wait_until(lambda: "topo=slow.yml | Boot: config" in server.log.read_text(), "netlab is at work")
         filler = fill(small_disk)
         try:
-            upload = server.acquire(first, PLAIN)
+            upload = server.acquire(first, PLAIN + "# another lab\n")
             assert refused(upload) == (503, "storage_full", True)
             assert "no space left on device" in upload.json()["detail"]
+            assert refused(server.acquire(first, PLAIN)) == (503, "database_unavailable", True)
             assert "nothing can be recorded" in server.call("POST", "/session").json()["detail"]
             assert server.call("GET", "/healthz").status_code == 503
             assert server.call("GET", "/lab", first).json()["running"]
