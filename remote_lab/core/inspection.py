@@ -93,12 +93,14 @@ class LabInspection:
     def wait_for_lab(self, session_id: str, seconds: float) -> LabView:
         """The same when its state or phase has changed, or the seconds are over, whichever is first; asks no netlab.
 
-        At once, with `retry_after_seconds`, when there is no room to hold the request.
+        At once when it runs or has failed: who asks may have seen it boot a moment ago, and waits for that. At once as
+        well, with `retry_after_seconds`, when there is no room to hold the request.
         """
         try:
             with self.waits.place():
                 first = self._progress(session_id)
-                self.database.changes.watch(lambda: self._progress(session_id), lambda now: now != first, seconds)
+                if first[1] not in (LabState.RUNNING, LabState.FAILED):
+                    self.database.changes.watch(lambda: self._progress(session_id), lambda now: now != first, seconds)
         except TooManyHeldRequests:
             return replace(self.lab(session_id, asks_netlab=False), retry_after_seconds=NO_ROOM_SECONDS)
         return self.lab(session_id, asks_netlab=False)
