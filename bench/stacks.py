@@ -30,7 +30,8 @@ def read_stacks(raw: Path) -> Stacks:
     for line in raw.read_text().splitlines() if raw.exists() else ():
         stack, _, count = line.rpartition(" ")
         frames = tuple(stack.split(";"))
-        if not any(idle in frames[-1] for idle in IDLE):
+        # py-spy reads a running process: now and then a frame is garbage, which may break its line.
+        if count.isdigit() and not any(idle in frames[-1] for idle in IDLE):
             stacks[frames] += int(count)
     return stacks
 
