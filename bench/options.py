@@ -47,11 +47,11 @@ class Options:
     jobs: int = 10
     job_routers: int = 4
     test_seconds: float = 2.0
-    day_sessions: int = 30_000
+    day_sessions: int = 15_000
     """Beside other parts; alone it is a whole day of 100,000."""
     day_steps: int = 3
     day_threads: int = 8
-    day_seconds: float = 120.0
+    day_seconds: float = 60.0
     """After which no further step is begun, beside other parts."""
     held: int = 400
     profile_seconds: float = 5.0
