@@ -84,7 +84,7 @@ class LabDesk:
         TooManyHeldRequests, and SessionNotFound when the session ends meanwhile.
         """
         with self.acquires.place():
-            upload = self._store(session_id, topology, extra_files, caller)
+            upload = self._store(session_id, topology, extra_files, reuse, caller)
             try:
                 self._check_allowed(upload, caller)
                 while not isinstance(step := self._step(session_id, upload, reuse, acquire_id), Settled):
@@ -106,7 +106,7 @@ class LabDesk:
 
         Raises an UploadError, LabBusy and SessionNotFound.
         """
-        upload = self._store(session_id, topology, extra_files, caller)
+        upload = self._store(session_id, topology, extra_files, reuse, caller)
         step: Settled | Job | None = None
         try:
             self._check_allowed(upload, caller)
@@ -140,10 +140,10 @@ class LabDesk:
             self.workspaces.release(upload)
 
     def _store(
-        self, session_id: str, topology: UploadedFile, extra_files: list[UploadedFile], caller: Caller
+        self, session_id: str, topology: UploadedFile, extra_files: list[UploadedFile], reuse: bool, caller: Caller
     ) -> Upload:
         """Write an upload, unless it is that of the lab which runs: then the disk is spared what nobody would read."""
-        lab = self._current.of(session_id) if self._may_be_anything(caller) else None
+        lab = self._current.of(session_id) if reuse and self._may_be_anything(caller) else None
         known_identity = lab.identity if lab is not None and lab.is_running else None
         return self.workspaces.store(topology, extra_files, known_identity)
 

@@ -67,6 +67,23 @@ def test_what_was_not_written_is_when_the_lab_has_gone_since(
     assert (manager.workspaces.directory(lab_id) / "demo.yml").read_text() == "nodes: [r1]\n"
 
 
+def test_who_wants_a_lab_of_their_own_is_written_before_it_is_decided(
+    manager: LabManager, session_id: str, written: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else who writes to the database waits for those files."""
+    manager.desk.release(session_id)
+    seen: list[list[str]] = []
+    decide = manager.desk._decide
+
+    def look_and_decide(*arguments: Any) -> Any:
+        seen.append(list(written))
+        return decide(*arguments)
+
+    monkeypatch.setattr(manager.desk, "_decide", look_and_decide)
+    assert not manager.desk.acquire(session_id, yaml_file(), [], reuse=False).reused
+    assert seen[0] == written == ["demo.yml"]
+
+
 def test_who_is_not_trusted_is_refused_a_lab_that_runs(
     manager: LabManager, session_id: str, written: list[str], runner: FakeRunner
 ) -> None:
