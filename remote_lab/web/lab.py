@@ -64,7 +64,7 @@ def acquire(form: dict[str, Any], header: dict[str, str | None]) -> Acquired | R
 @blueprint.arguments(WaitQuery, location="query")
 @blueprint.response(200, LabStatus)
 def status(query: dict[str, float]) -> Answer[LabView]:
-    """The session's lab, also when it has none; with `wait`, held until its state or phase changes."""
+    """The session's lab, also when it has none; with `wait`, held until state or phase changes unless it runs."""
     inspection, wait = manager().inspection, query["wait"]
     view = inspection.wait_for_lab(named_session(), wait) if wait else inspection.lab(named_session())
     return view, 200, retry_after(view.retry_after_seconds)

@@ -9,7 +9,7 @@ from fakes import FakeRunner, wait_until, yaml_file
 
 from remote_lab.core.manager import LabManager
 from remote_lab.core.workspace import Upload, Workspaces
-from remote_lab.errors import SessionNotFound, SessionWaiting, TopologyNotAllowed
+from remote_lab.errors import LabBootFailed, SessionNotFound, SessionWaiting, TopologyNotAllowed
 from remote_lab.netlab.allowlist import Finding
 
 
@@ -82,6 +82,20 @@ def test_who_wants_a_lab_of_their_own_is_written_before_it_is_decided(
     monkeypatch.setattr(manager.desk, "_decide", look_and_decide)
     assert not manager.desk.acquire(session_id, yaml_file(), [], reuse=False).reused
     assert seen[0] == written == ["demo.yml"]
+
+
+@pytest.mark.parametrize("boots", [True, False], ids=["running", "failed"])
+def test_who_waits_for_a_lab_whose_boot_is_over_is_not_held(
+    manager: LabManager, session_id: str, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, boots: bool
+) -> None:
+    """It may have ended after the last look of who follows it: no change is to come."""
+    if not boots:
+        runner.boot_fails = True
+        manager.desk.release(session_id)
+        with pytest.raises(LabBootFailed):
+            manager.desk.acquire(session_id, yaml_file("nodes: [r1, r2]\n"), [], reuse=True)
+    monkeypatch.setattr(manager.database.changes, "watch", lambda *_: pytest.fail("it is held"))
+    assert manager.inspection.wait_for_lab(session_id, 60).state == ("running" if boots else "failed")
 
 
 def test_who_is_not_trusted_is_refused_a_lab_that_runs(
