@@ -25,7 +25,7 @@ SETTLE_SECONDS = 1.0
 MOST_GROWTH = 1.1
 FULL_SESSIONS = 40_000
 """Until then tables fill up to their bounds: 10,000 that have ended, and those that come until they are pruned. Indexes
-grow on until each row has been replaced a few times, because pages in which rows come and go stay partly empty.
+grow on, by a twentieth, until each row has been replaced a few times: pages where rows come and go stay partly empty.
 """
 
 

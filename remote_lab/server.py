@@ -99,7 +99,7 @@ def serve(
 
 
 def _spare_the_collector() -> None:
-    """Let it look from now on at what comes from now on: not while all is imported, nor ever again at what stays.
+    """Let the garbage collector, disabled so far by `main`, look at what comes from now on, and never at what stays.
 
     The pages of what it does not touch remain those of arbiter and worker (docs.python.org/3/library/gc.html, freeze).
     """
