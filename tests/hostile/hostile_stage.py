@@ -150,7 +150,8 @@ class Stage:
         """End an attacker's session and wait until its lab is down."""
         self.server.end_session(session_id)
         wait_until(lambda: self.attackers_lab() == "", "the attacker's lab is gone")
-        wait_until(lambda: len(self.pods()) == 1, "the attacker's pod is gone")
+        wait_until(lambda: not self.pods().keys() - {self.victim_lab}, "the attacker's pod is gone")
+        assert self.pods().keys() == {self.victim_lab}, "the victim's pod is gone"
 
     def victim(self) -> tuple[int, bool, list[str]]:
         """How the victim is."""
@@ -163,7 +164,9 @@ class Stage:
 def open_stage(folder: Path) -> Iterator[Stage]:
     """Set the stage; everything is gone after it, whatever happened on it."""
     state_dir = folder / "state"
-    server = SecretServer(state_dir, PROVIDER="netns", SLOTS=2, BOOT_SECONDS=40, STREAM_OUTPUT=1, REAPER_SECONDS=0.5)
+    # The victim only has its lab, and says nothing for as long as a worker has attacks to try.
+    settings = {"SLOTS": 2, "ACTIVE_SECONDS": 7200, "BOOT_SECONDS": 40, "STREAM_OUTPUT": 1, "REAPER_SECONDS": 0.5}
+    server = SecretServer(state_dir, PROVIDER="netns", **settings)
     with Bait.spread(folder, state_dir / "private") as bait:
         server.loot = bait.loot["environment"]
         with running(server):
