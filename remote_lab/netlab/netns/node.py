@@ -26,6 +26,7 @@ _SCRATCH = Path("/mnt")
 _TMPFS_MIB = 64
 _INIT = "/usr/bin/sleep"
 _FRR = Path("/usr/lib/frr")
+_PAM_OF_VTYSH = b"auth sufficient pam_permit.so\naccount sufficient pam_permit.so\n"
 _FRR_RUN = Path("/run/frr")
 _FRR_FIRST = ("mgmtd", "zebra")
 _FRR_ALWAYS = ("mgmtd", "zebra", "staticd")
@@ -166,6 +167,8 @@ def _files(node: Node, plan: Plan, credentials: Credentials) -> dict[str, RootFi
     }
     found = {name: RootFile(text.encode()) for name, text in files.items()}
     found["/etc/shadow"] = RootFile(f"root:{credentials.password_hash}:20000:0:99999:7:::\n".encode(), 0o600)
+    # Debian's asks `unix_chkpwd` about root's account, a process for each vtysh; only root is in a node.
+    found["/etc/pam.d/frr"] = RootFile(_PAM_OF_VTYSH)
     found["/etc/dropbear/host_key"] = RootFile(credentials.host_key, 0o600)
     return found
 

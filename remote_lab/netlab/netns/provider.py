@@ -21,7 +21,7 @@ from netsim.providers import (
 from netsim.utils import log, strings
 from netsim.utils.files import get_moddir
 
-from remote_lab.netlab.netns import daemons, kernel_needs, runtime
+from remote_lab.netlab.netns import daemons, kernel_needs, runtime, scripts
 
 
 class Netns(_Provider):  # type: ignore[misc]
@@ -86,7 +86,7 @@ def _set_forwarded_address(node: Box, ssh_port: int | None) -> None:
 def deploy_script(node: str, name: str) -> bool:
     """Run a rendered configuration inside its node; return whether it succeeded, after saying why it did not."""
     log.info(f"Executing {name} configuration for node {node}")
-    result = runtime.run_script(node, name, Path("node_files", node, name).read_text())
+    result = scripts.run_script(node, name, Path("node_files", node, name).read_text())
     if result.returncode:
         _report_failure(node, name, result.stdout + result.stderr)
     return result.returncode == 0

@@ -21,7 +21,6 @@ from typing import NoReturn
 from remote_lab.netlab.netns import lab, links, node
 
 _PROCESS_END_SECONDS = 10.0
-_SCRIPT_SECONDS = 120.0
 _TOOL_SECONDS = 30
 INSTALLED = "netns-lab is installed"
 _KEYS = Path("/run/netns-keys")
@@ -239,25 +238,3 @@ def _run_detached(command: Sequence[str]) -> None:
         said.seek(0)
         if result.returncode:
             raise OSError(said.read().decode(errors="replace").strip() or f"it ended with status {result.returncode}")
-
-
-def run_script(name: str, script_name: str, text: str) -> subprocess.CompletedProcess[str]:
-    """Run a rendered configuration inside a node.
-
-    Args:
-        name: the node.
-        script_name: for the file that it is stored in.
-        text: the script; without a `#!` line it is a shell script.
-    """
-    if not text.startswith("#!"):
-        text = "#!/bin/bash\n" + text
-    path = f"/tmp/config-{script_name.replace('/', '_')}"  # noqa: S108 - the node's own /tmp
-    return subprocess.run(
-        enter_command(name, "sh", "-c", 'cat > "$0" && chmod 755 "$0" && exec "$0"', path),
-        input=text,
-        env=node.ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=_SCRIPT_SECONDS,
-        check=False,
-    )
