@@ -67,5 +67,4 @@ def own_files() -> dict[str, tuple[bytes, int]]:
         f"{COMMANDS_INSIDE}/{name}": (_SCRIPT.format(module=module).encode(), 0o755)
         for name, module in _COMMANDS.items()
     }
-    template = {"etc/netlab/netns/netns.j2": ((_PACKAGE / "netns/netns.j2").read_bytes(), 0o644)}
-    return package | commands | template
+    return package | commands

@@ -11,6 +11,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from remote_lab.netlab.limits import LabLimits, lab_limits
+from remote_lab.netlab.netns.lab import up_name
 from remote_lab.netlab.pod import Pod, Pods, enter_command
 from remote_lab.netlab.pod_site import state_tag
 from remote_lab.netlab.runner import Device, LabPlace, Runner
@@ -44,7 +45,11 @@ class Host:
         return place
 
     def boot(self, place: LabPlace) -> list[Device]:
-        return self.runner.boot(place, cancel=threading.Event(), report_phase=lambda phase: None)
+        """Boot a lab; its nodes are started once, although that begins before netlab asks for it."""
+        devices = self.runner.boot(place, cancel=threading.Event(), report_phase=lambda phase: None)
+        started = [name for line in place.log.read_text().splitlines() if (name := up_name(line))]
+        assert len(started) == len(set(started)), started
+        return devices
 
     def pod(self, place: LabPlace) -> Pod:
         (pod,) = Pods(state_tag(self.state_dir), POOL, lab_limits()).find(place.lab_id)

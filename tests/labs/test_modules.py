@@ -88,7 +88,7 @@ def test_linux_bridge_forwards(host: Host, capfd: pytest.CaptureFixture[str]) ->
     ids=["vlan", "netem", "bond", "mpls"],
 )
 def test_what_the_kernel_lacks_is_refused_at_create(host: Host, feature: str, topology: str, said: str) -> None:
-    """A topology boots where the kernel can, and is netlab's clear error before anything is started where it cannot."""
+    """A topology boots where the kernel can, and is netlab's clear error at create where it cannot."""
     place = host.place(topology)
     if feature not in missing_kernel_features():
         host.boot(place)

@@ -58,7 +58,7 @@ def test_dead_lab_does_not_leak_to_the_default_route(host: Host) -> None:
 
 
 def test_missing_kernel_feature_is_netlabs_own_error(host: Host) -> None:
-    """A topology that needs what this kernel lacks fails before anything is started, by name."""
+    """A topology that needs what this kernel lacks fails by name."""
     from remote_lab.errors import LabBootFailed
     from remote_lab.netlab.features import missing_kernel_features
 

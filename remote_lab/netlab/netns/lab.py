@@ -1,4 +1,4 @@
-"""What the runtime knows of a lab: the plan that netlab renders into `netns.json`, and what has been started of it.
+"""What the runtime knows of a lab: the plan that is written into `netns.json`, and what has been started of it.
 
 No process is started here.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PLAN = Path("netns.json")
+DRAFT = Path("/run/netns-draft.json")
 KEY_DIRECTORY = Path("netns_files")
 LOGIN_KEY = KEY_DIRECTORY / "id_ed25519"
 STATE = Path("/run/netns-lab.json")
@@ -36,7 +37,6 @@ class Link:
     """A link of the plan; with one interface a stub, with two a cable, with more a LAN."""
 
     index: int
-    kind: str
     interfaces: tuple[Interface, ...]
 
     @property
@@ -45,12 +45,19 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Outline:
+    """What is known of a node first."""
+
+    name: str
+    device: str
+
+
+@dataclass(frozen=True)
 class Node:
     """A node of the plan."""
 
-    name: str
+    outline: Outline
     number: int
-    device: str
     management_interface: str
     management_mac: str
     management_addresses: tuple[str, ...]
@@ -58,6 +65,10 @@ class Node:
     loopbacks: tuple[str, ...]
     """Interfaces besides `lo` that need no link."""
     frr_daemons: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.outline.name
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,18 @@ class Plan:
     """Lines for every node's /etc/hosts."""
 
 
+@dataclass(frozen=True)
+class Draft:
+    """What is known before there is a plan."""
+
+    password: str
+    nodes: tuple[Outline, ...]
+
+    def is_of(self, plan: Plan) -> bool:
+        """Return whether nodes that were begun with this can be finished with a plan."""
+        return self.password == plan.password and set(self.nodes) == {node.outline for node in plan.nodes}
+
+
 @dataclass
 class NodeState:
     """A started node: its PID 1 and the names of the processes that must live beside it."""
@@ -82,11 +105,11 @@ class NodeState:
 
 
 def read_plan(path: Path = PLAN) -> Plan:
-    """Read what the template `netns.j2` rendered.
+    """Read what `planning.py` wrote.
 
     Raises:
         OSError: there is no plan, that is, no `netlab create` ran here.
-        KeyError, ValueError: the plan is not what the template writes.
+        KeyError, ValueError: the plan is something else.
     """
     data = json.loads(path.read_text())
     names = {node["name"] for node in data["nodes"]}
@@ -99,11 +122,20 @@ def read_plan(path: Path = PLAN) -> Plan:
     )
 
 
+def write_draft(draft: Draft) -> None:
+    DRAFT.write_text(json.dumps(asdict(draft)))
+
+
+def read_draft() -> Draft:
+    """Read what `write_draft` wrote."""
+    data = json.loads(DRAFT.read_text())
+    return Draft(data["password"], tuple(Outline(**node) for node in data["nodes"]))
+
+
 def _node(data: dict[str, Any]) -> Node:
     return Node(
-        name=data["name"],
+        outline=Outline(data["name"], data["device"]),
         number=data["id"],
-        device=data["device"],
         management_interface=data["mgmt"]["ifname"],
         management_mac=data["mgmt"]["mac"],
         management_addresses=tuple(data["mgmt"]["addresses"]),
@@ -114,7 +146,7 @@ def _node(data: dict[str, Any]) -> Node:
 
 def _link(data: dict[str, Any], managed_nodes: set[str]) -> Link:
     interfaces = (Interface(end["node"], end["ifname"]) for end in data["interfaces"] if end["node"] in managed_nodes)
-    return Link(index=data["linkindex"], kind=data["type"], interfaces=tuple(interfaces))
+    return Link(index=data["linkindex"], interfaces=tuple(interfaces))
 
 
 def up_line(name: str) -> str:

@@ -2,12 +2,19 @@
 
 Topologies that were written for a containerlab host say `provider: clab` of single nodes; a pod has neither Docker nor
 libvirt. Nodes of the provider `external` stay: they are somebody else's hardware.
+
+It also tells who will start the nodes what is known of them as soon as it is, long before netlab has written its files.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from remote_lab.netlab.netns import lab, planning
+
+tell: Callable[[str], None] | None = None
+"""Called with `drafted`, then with `planned`; set where `netlab up` goes on to start the nodes."""
 _REPLACED = ("clab", "libvirt", "virtualbox")
 
 
@@ -16,3 +23,21 @@ def init(topology: Any) -> None:
     for known in (topology, *topology.get("nodes", {}).values(), *topology.get("groups", {}).values()):
         if isinstance(known, dict) and known.get("provider") in _REPLACED:
             known["provider"] = "netns"
+
+
+def pre_transform(topology: Any) -> None:
+    """Called by netlab when each node has its device and its provider (netlab 26.10)."""
+    if tell is not None:
+        lab.write_draft(planning.draft(topology, _managed(topology)))
+        tell("drafted")
+
+
+def cleanup(topology: Any) -> None:
+    """Called by netlab as the last step of the transformation (netlab 26.10)."""
+    if tell is not None:
+        planning.write_plan(topology, _managed(topology))
+        tell("planned")
+
+
+def _managed(topology: Any) -> list[Any]:
+    return [node for node in topology.nodes.values() if not node.get("unmanaged", False)]

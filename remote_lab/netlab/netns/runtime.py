@@ -7,26 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NoReturn
 
-from remote_lab.netlab.netns import lab, links, node
+from remote_lab.netlab.netns import lab, links, node, nodes
+from remote_lab.netlab.netns.tools import TOOL_SECONDS, output
 
-_PROCESS_END_SECONDS = 10.0
-_TOOL_SECONDS = 30
 INSTALLED = "netns-lab is installed"
-_KEYS = Path("/run/netns-keys")
-_LOGIN_KEY = _KEYS / lab.LOGIN_KEY.name
-_PUBLIC_KEY = _LOGIN_KEY.with_suffix(".pub")
-_HOST_KEY = _KEYS / "host_key"
+FAILURES = (node.NodeError, links.LinkError, OSError, KeyError, ValueError)
+"""What a verb fails with; the message is for whoever called it."""
 _STOP_PROCESS = 'pkill -x "$0"; while pgrep -x "$0" > /dev/null; do sleep 0.01; done'
 
 
@@ -40,120 +32,12 @@ def main() -> None:
 
             collect.main(arguments[0])
             return
-        verbs = {"up": up, "down": down, "status": status, "check": check, "installed": installed}
+        verbs = {"up": nodes.up, "down": nodes.down, "status": status, "check": check, "installed": installed}
         if verb not in verbs:
             sys.exit(f"usage: netns-lab {'|'.join(verbs)} | exec NODE COMMAND... | collect JSON")
         verbs[verb]()
-    except (node.NodeError, links.LinkError, OSError, KeyError, ValueError) as error:
+    except FAILURES as error:
         sys.exit(f"netns-lab {verb}: {error}")
-
-
-def up() -> None:
-    """Start all nodes of the plan and join them; on failure none is left."""
-    plan = lab.read_plan()
-    down()
-    credentials = make_credentials(plan.password)
-    state: dict[str, lab.NodeState] = {}
-    try:
-        starting = [node.start(planned, plan, credentials) for planned in plan.nodes]
-        for started in starting:
-            started.settle()
-            state[started.node.name] = lab.NodeState(started.pid)
-        lab.write_state(state)
-        links.connect(plan, {name: known.pid for name, known in state.items()})
-        for started in starting:
-            started.finish()
-        for started in _as_they_come_up(starting):
-            state[started.node.name] = started.wait()
-            # The server reads this line to say how far the boot is.
-            print(lab.up_line(started.node.name), flush=True)
-        lab.write_state(state)
-    except BaseException:
-        lab.write_state(state)
-        down()
-        raise
-    print(f"{len(state)} nodes run", flush=True)
-
-
-def _as_they_come_up(starting: Sequence[node.StartingNode]) -> Iterator[node.StartingNode]:
-    """Yield each node when it has something to say: that its services answer, or why they do not."""
-    with selectors.DefaultSelector() as selector:
-        for started in starting:
-            selector.register(started, selectors.EVENT_READ)
-        while selector.get_map():
-            for key, _ in selector.select():
-                selector.unregister(key.fileobj)
-                if isinstance(key.fileobj, node.StartingNode):
-                    yield key.fileobj
-
-
-def down() -> None:
-    """End all nodes; ending a node's PID 1 ends its processes, mounts and links."""
-    for known in lab.read_state().values():
-        try:
-            os.kill(known.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    deadline = time.monotonic() + _PROCESS_END_SECONDS
-    while any(Path(f"/proc/{known.pid}").exists() for known in lab.read_state().values()):
-        if time.monotonic() > deadline:
-            raise OSError(f"nodes still run after {_PROCESS_END_SECONDS:.0f} s")
-        time.sleep(0.005)
-    _delete_links_here()
-    lab.STATE.unlink(missing_ok=True)
-
-
-def _delete_links_here() -> None:
-    """Delete what `up` made in this namespace; the kernel's own clean-up of veths can lag far behind."""
-    present = sorted(os.listdir("/sys/class/net"))
-    names = [name for name in present if name not in ("lo", links.UPLINK) and _is_bridge_or_veth(name)]
-    commands = "".join(f"link delete {name}\n" for name in names)
-    subprocess.run(
-        ["/usr/sbin/ip", "-force", "-batch", "-"],
-        input=commands,
-        text=True,
-        stderr=subprocess.DEVNULL,
-        timeout=_TOOL_SECONDS,
-        check=False,
-    )
-
-
-def _is_bridge_or_veth(name: str) -> bool:
-    # Virtual devices that modules of the kernel create by themselves (`tunl0`, `ifb0`) cannot be deleted.
-    return name == links.MANAGEMENT_BRIDGE or name.startswith("lan") or name[:1] in "mlsx"
-
-
-def make_keys() -> None:
-    """Make the keys of this lab, once: a login key, and one host key for all nodes."""
-    partial = _KEYS.with_suffix(".new")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(mode=0o700)
-    _output("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(partial / _LOGIN_KEY.name))
-    _output("dropbearkey", "-t", "ed25519", "-f", str(partial / _HOST_KEY.name))
-    partial.rename(_KEYS)
-
-
-def make_credentials(password: str) -> node.Credentials:
-    """Return what lets a user into the nodes; the login key is put into `netns_files/`."""
-    if not _KEYS.exists():
-        make_keys()
-    lab.KEY_DIRECTORY.mkdir(exist_ok=True)
-    for key in (_LOGIN_KEY, _PUBLIC_KEY):
-        copy = lab.KEY_DIRECTORY / key.name
-        copy.unlink(missing_ok=True)
-        shutil.copy(key, copy)
-    return node.Credentials(
-        password_hash=_output("openssl", "passwd", "-6", "-stdin", stdin=password).strip(),
-        public_key=_PUBLIC_KEY.read_text().strip(),
-        host_key=_HOST_KEY.read_bytes(),
-    )
-
-
-def _output(*command: str, stdin: str | None = None) -> str:
-    result = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=_TOOL_SECONDS, check=False)
-    if result.returncode:
-        raise OSError(f"{command[0]}: {result.stderr.strip()}")
-    return result.stdout
 
 
 def node_states() -> dict[str, str]:
@@ -198,7 +82,7 @@ def enter_command(name: str, *command: str) -> list[str]:
 def write_file(name: str, path: str, text: str) -> None:
     """Write a file inside a node; its folder is made."""
     command = enter_command(name, "sh", "-c", 'mkdir -p "$(dirname "$0")" && cat > "$0"', path)
-    _output(*command, stdin=text)
+    output(*command, stdin=text)
 
 
 def start_service(name: str, process: str, start: Sequence[str], reload: Sequence[str]) -> None:
@@ -217,7 +101,7 @@ def start_service(name: str, process: str, start: Sequence[str], reload: Sequenc
         _run_detached(enter_command(name, *reload))
         return
     if runs:
-        _output(*enter_command(name, "sh", "-c", _STOP_PROCESS, process))
+        output(*enter_command(name, "sh", "-c", _STOP_PROCESS, process))
     _run_detached(enter_command(name, *start))
     with lab.changing_state() as state:
         state[name].services = list(dict.fromkeys([*state[name].services, process]))
@@ -232,7 +116,7 @@ def _run_detached(command: Sequence[str]) -> None:
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
-            timeout=_TOOL_SECONDS,
+            timeout=TOOL_SECONDS,
             check=False,
         )
         said.seek(0)

@@ -9,8 +9,10 @@ Procedure, with Z this process:
 2. Z writes the files of the upload, if they are not there already, and forks U, which runs the first call.
 3. When U starts `netlab` or `netns-lab`, Z or R is asked to fork a process for it, so that nothing is imported again.
    Neither has run anything of the upload, so what they fork is as good as a new process.
-4. When U succeeded, Z writes a newline to the socket and runs the second call in one more process, whose standard
-   output is the socket. Z ends as the last call did.
+4. When U knows the names of the nodes, R is asked to begin with them, see `early.py`; when U configures them, Z runs
+   the second call, for which all is written by then.
+5. When U succeeded, Z writes a newline to the socket, then what the second call printed; if that failed, or netlab's
+   record of the lab is another one since, it is run again, with the socket as its standard output. Z ends as it did.
 
 netlab does nothing else than it does as a command; see `netlab_command.py`.
 """
@@ -27,14 +29,21 @@ import selectors
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from remote_lab.netlab.netns import runtime
+from remote_lab.netlab.netns import early, lab, nodes, runtime
+from remote_lab.netlab.netns.credentials import make_keys
 
+_UP = ["netns-lab", "up"]
+_TOLD = "told"
+"""In place of a command: what R is told without being asked for anything."""
+_CONFIGURE = "initial"
+_RECORD = Path("netlab.snapshot.pickle")
 _NETLAB = "/opt/remote-lab/bin/netlab"
 _DEFAULTS = "package:topology-defaults.yml"
 _POD_DEFAULTS = "/etc/netlab/defaults.yml"
@@ -73,9 +82,30 @@ def main() -> None:
 
 def _be_runtime(requests: socket.socket) -> None:
     with suppress(OSError):  # `netns-lab up` tries again, and says why it fails
-        runtime.make_keys()
-    while _serve_one(requests, runtime.main):
-        pass
+        make_keys()
+    begun: early.EarlyUp | None = None
+    while (wanted := _receive(requests)) is not None:
+        match wanted["arguments"]:
+            case [str(word), "drafted"] if word == _TOLD:
+                plan = Path(wanted["directory"], lab.PLAN)
+                begun = early.EarlyUp(lambda: _be(requests, wanted | {"arguments": _UP}, _up_from_draft), plan)
+            case [str(word), "planned"] if word == _TOLD and begun is not None:
+                begun.go_on()
+            case arguments:
+                status = None
+                if arguments == _UP and begun is not None:
+                    status, begun = begun.finish(), None
+                if status is None:
+                    _serve(requests, wanted, runtime.main)
+                else:
+                    _answer(requests, status)
+
+
+def _up_from_draft() -> None:
+    try:
+        nodes.up_from_draft()
+    except runtime.FAILURES as error:
+        sys.exit(f"netns-lab up: {error}")
 
 
 def import_netlab(*, all_of_it: bool) -> None:
@@ -116,6 +146,7 @@ class _Boot:
     def __init__(self, control: socket.socket, to_runtime: socket.socket) -> None:
         self._control = control
         self._to_runtime = to_runtime
+        self._early_look: _EarlyLook | None = None
 
     def run(self, up: Sequence[str], then: Sequence[str]) -> int:
         """Run both calls; return the exit status of the last one."""
@@ -129,17 +160,20 @@ class _Boot:
         to_here.close()
         # Whoever U leaves behind would keep R for ever.
         self._to_runtime.close()
-        if status := self._wait(child, requests):
+        if status := self._wait(child, requests, then):
             return status
         self._control.sendall(b"\n")
+        if self._early_look is not None and (printed := self._early_look.result()) is not None:
+            self._control.sendall(printed)
+            return 0
         child = os.fork()
         if child == 0:
             os.dup2(self._control.fileno(), 1)
             self._control.close()
             _run(_netlab, [_NETLAB, *then])
-        return _status(child)
+        return _exit_status(os.waitpid(child, 0)[1])
 
-    def _wait(self, child: int, requests: socket.socket) -> int:
+    def _wait(self, child: int, requests: socket.socket, then: Sequence[str]) -> int:
         """Fork what U asks for until U ends, and return its exit status."""
         ended = os.pidfd_open(child)
         with selectors.DefaultSelector() as selector:
@@ -149,11 +183,15 @@ class _Boot:
                 ready = [key.fileobj for key, _ in selector.select()]
                 if ended in ready:
                     break
-                if not _serve_one(requests, self._fork_netlab):
+                if (wanted := _receive(requests)) is None:
                     selector.unregister(requests)
+                    continue
+                if wanted["arguments"][1:2] == [_CONFIGURE] and self._early_look is None:
+                    self._early_look = _EarlyLook([_NETLAB, *then], self._control)
+                _serve(requests, wanted, self._fork_netlab)
         os.close(ended)
         requests.close()
-        return _status(child)
+        return _exit_status(os.waitpid(child, 0)[1])
 
     def _fork_netlab(self) -> None:
         self._control.close()
@@ -166,25 +204,66 @@ def _netlab() -> None:
     netsim.cli.lab_commands(sys.argv[0])
 
 
-def _serve_one(requests: socket.socket, run: Callable[[], None]) -> bool:
-    """Fork a process for one request, and answer with how it ended; return False when nobody is there to ask."""
+class _EarlyLook:
+    """A call of netlab that only reads its record of the lab, run beside another one."""
+
+    def __init__(self, arguments: list[str], control: socket.socket) -> None:
+        self._record = _mark_of_record()
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its result
+        self._pid = os.fork()
+        if self._pid == 0:
+            control.close()
+            os.dup2(self._printed.fileno(), 1)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what it complains of is said by the next one
+            _run(_netlab, arguments)
+
+    def result(self) -> bytes | None:
+        """Return what it printed; None when it failed, or read another record than there is now."""
+        with self._printed as printed:
+            status = os.waitpid(self._pid, 0)[1]
+            if status or self._record is None or _mark_of_record() != self._record:
+                return None
+            printed.seek(0)
+            return printed.read()
+
+
+def _mark_of_record() -> tuple[int, ...] | None:
+    try:
+        status = _RECORD.lstat()
+    except OSError:
+        return None
+    return status.st_mode, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _receive(requests: socket.socket) -> dict[str, Any] | None:
+    """Return what somebody wants to be run; None when nobody is there to ask any more."""
     message = requests.recv(_MAX_MESSAGE)
-    if not message:
-        return False
-    wanted = json.loads(message)
+    wanted: dict[str, Any] | None = json.loads(message) if message else None
+    return wanted
+
+
+def _serve(requests: socket.socket, wanted: Mapping[str, Any], run: Callable[[], None]) -> None:
+    """Fork a process for one request, and answer with how it ended."""
     child = os.fork()
     if child == 0:
-        requests.close()
-        os.chdir(wanted["directory"])
-        os.environ.clear()
-        os.environ.update(wanted["environment"])
-        _run(run, wanted["arguments"])
-    requests.send(json.dumps(_status(child)).encode())
-    return True
+        _be(requests, wanted, run)
+    _answer(requests, os.waitpid(child, 0)[1])
 
 
-def _status(child: int) -> int:
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def _be(requests: socket.socket, wanted: Mapping[str, Any], run: Callable[[], None]) -> NoReturn:
+    requests.close()
+    os.chdir(wanted["directory"])
+    os.environ.clear()
+    os.environ.update(wanted["environment"])
+    _run(run, wanted["arguments"])
+
+
+def _answer(requests: socket.socket, wait_status: int) -> None:
+    requests.send(json.dumps(_exit_status(wait_status)).encode())
+
+
+def _exit_status(wait_status: int) -> int:
+    code = os.waitstatus_to_exitcode(wait_status)
     return code if code >= 0 else 128 - code  # as shells have it
 
 
@@ -224,15 +303,21 @@ class _Routed:
         if route is None or options.get("capture_output"):
             return subprocess.run(command, **options)  # noqa: PLW1510 - the caller says whether to check
         sys.stdout.flush()
-        wanted = {"arguments": [*command], "directory": os.getcwd(), "environment": dict(os.environ)}  # noqa: PTH109
-        route.send(json.dumps(wanted).encode())
+        _ask(route, command)
         status = json.loads(route.recv(_MAX_MESSAGE))
         if status and options.get("check"):
             raise subprocess.CalledProcessError(status, command)
         return subprocess.CompletedProcess(command, status)
 
 
+def _ask(route: socket.socket, command: Sequence[str]) -> None:
+    wanted = {"arguments": [*command], "directory": os.getcwd(), "environment": dict(os.environ)}  # noqa: PTH109
+    route.send(json.dumps(wanted).encode())
+
+
 def _route(routes: Mapping[str, socket.socket]) -> None:
     from netsim.cli import external_commands
+    from netsim.extra import netns_nodes
 
     external_commands.subprocess = _Routed(routes)
+    netns_nodes.tell = lambda what: _ask(routes["netns-lab"], [_TOLD, what])
