@@ -2,9 +2,9 @@
 
 The procedure, all of it under one deadline:
 
-1. `POST /lab` with `Prefer: respond-async` and an acquire id. 200 has the devices. 423 and 503 were not executed and
-   are tried again. A server that offers no long polls (neops-remote-lab 1.4.0) takes no notice of the two headers and
-   answers when the lab is up.
+1. `POST /lab` with `Prefer: respond-async, wait=1` and an acquire id. 200 has the devices, also of a lab that is up
+   within that second. 423 and 503 were not executed and are tried again. A server that offers no long polls
+   (neops-remote-lab 1.4.0) takes no notice of the two headers and answers when the lab is up.
 2. After 202, `GET /lab?wait=` until our lab, known by its identity, runs or has failed.
 3. When it runs, 1. again: the same acquire id takes no second reference, and the answer has the devices. The same when
    nothing is left of it, as after a restart of the server in the middle of the boot, and when an answer got lost.
@@ -36,6 +36,8 @@ from remote_lab.client.wire import INTERRUPTED_SECONDS, PAUSE_SECONDS_MIN, backo
 from remote_lab.durations import about
 from remote_lab.states import LabState
 
+POST_HOLD_SECONDS = 1
+PREFER_HELD = f"respond-async, wait={POST_HOLD_SECONDS}"
 HOLD_SECONDS = 10.0
 LIVE_HOLD_SECONDS = 1.0
 LOG_SECONDS = 10.0
@@ -124,6 +126,8 @@ class Acquisition:
     def _post(self) -> requests.Response:
         remaining = max(self._deadline - time.monotonic(), PAUSE_SECONDS_MIN)
         connect = min(self._held.wire.request_timeout_seconds, remaining)
+        # Held for a second, a call is spared two more where a lab is up by then. Not at the end, nor on a shaky line.
+        prefer = "respond-async" if connect <= POST_HOLD_SECONDS or self._failures else PREFER_HELD
         held_before, self._may_hold = self._may_hold, True
         try:
             return self._held.call(
@@ -132,7 +136,7 @@ class Acquisition:
                 (200, 202) if self._is_async else (200,),
                 files=self._upload.parts,
                 data={"reuse": "true" if self._reuse else "false"},
-                headers={"Prefer": "respond-async", "X-Acquire-ID": self.acquire_id},
+                headers={"Prefer": prefer, "X-Acquire-ID": self.acquire_id},
                 timeout=(connect, connect if self._is_async else remaining),
             )
         except RemoteLabHTTPError as error:

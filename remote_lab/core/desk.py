@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 
 from remote_lab.callers import OPEN, Caller
@@ -26,6 +28,7 @@ from remote_lab.errors import (
     LabNotFound,
     RemoteLabError,
     ServerUnhealthy,
+    TooManyHeldRequests,
     TopologyNotAllowed,
 )
 from remote_lab.states import LabState
@@ -101,21 +104,31 @@ class LabDesk:
         reuse: bool,
         acquire_id: str | None = None,
         caller: Caller = OPEN,
+        patience_seconds: float = 0.0,
     ) -> Acquired | None:
         """The same, but returns None as soon as the lab is on its way; `lab()` shows how far it is.
 
-        Raises an UploadError, LabBusy and SessionNotFound.
+        With patience it is waited for so long, if there is room to wait, and None means that it is not up by then.
+        Raises an UploadError, LabBusy and SessionNotFound, and if it has waited, LabBootFailed and LabBootCancelled.
         """
-        upload = self._store(session_id, topology, extra_files, reuse, caller)
-        step: Settled | Job | None = None
-        try:
-            self._check_allowed(upload, caller)
-            step = self._step(session_id, upload, reuse, acquire_id)
-        finally:
-            if not isinstance(step, Job):
-                self.workspaces.release(upload)
-        if isinstance(step, Settled):
-            return Acquired(step.reused, step.devices) if step.job is None else None
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.acquires.place() if patience_seconds else nullcontext())
+            except TooManyHeldRequests:
+                patience_seconds = 0.0
+            deadline = time.monotonic() + patience_seconds
+            upload = self._store(session_id, topology, extra_files, reuse, caller)
+            step: Settled | Job | None = None
+            try:
+                self._check_allowed(upload, caller)
+                step = self._step_until(deadline, session_id, upload, reuse, acquire_id)
+            finally:
+                if not isinstance(step, Job):
+                    self.workspaces.release(upload)
+            if isinstance(step, Settled):
+                if step.job is None:
+                    return Acquired(step.reused, step.devices)
+                return self._booted_until(deadline, session_id, step.reused, step.job) if patience_seconds else None
         self._pending.begin(session_id, acquire_id)
         waiting = threading.Thread(target=self._go_on, args=(step, session_id, upload, reuse, acquire_id), daemon=True)
         try:
@@ -172,6 +185,25 @@ class LabDesk:
             raise ServerUnhealthy("The boot of this lab was lost; it is being cleaned up. Try again in a few seconds.")
         job.check()
         return job if decision in (Decision.WAIT, Decision.REPLACE) else Settled(decision is Decision.JOIN, job, [])
+
+    def _step_until(
+        self, deadline: float, session_id: str, upload: Upload, reuse: bool, acquire_id: str | None
+    ) -> Settled | Job:
+        """Decide again and again until a lab is settled on or the time is over, by `time.monotonic()`."""
+        step = self._step(session_id, upload, reuse, acquire_id)
+        while isinstance(step, Job) and step.done.wait(max(0.0, deadline - time.monotonic())):
+            step = self._step(session_id, upload, reuse, acquire_id)
+        return step
+
+    def _booted_until(self, deadline: float, session_id: str, reused: bool, job: Job) -> Acquired | None:
+        if not job.done.wait(max(0.0, deadline - time.monotonic())):
+            return None
+        try:
+            return Acquired(reused, self._boot_result(session_id, job))
+        except LabBootCancelled:
+            if self.boots.are_ending():  # with the server: who asks for the lab again gets it after its restart
+                return None
+            raise
 
     def device_loss(self, lab: Lab) -> str | None:
         """Which devices of a running lab died, as a clause; None when none did."""

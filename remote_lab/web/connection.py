@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 from collections.abc import Iterator
@@ -10,11 +11,24 @@ from flask import request
 
 from remote_lab.core.following import LogFollower
 
+MAX_PREFERRED_WAIT_SECONDS = 10.0
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
 
 def prefers_async() -> bool:
     """Whether the caller wants 202 instead of waiting (RFC 7240, respond-async)."""
-    preferences = ",".join(request.headers.getlist("Prefer")).lower().split(",")
-    return "respond-async" in {preference.split(";")[0].strip() for preference in preferences}
+    return "respond-async" in _preferences()
+
+
+def preferred_wait_seconds() -> float:
+    """How long the caller would wait for more than a 202 (RFC 7240, wait); what is no number counts as none."""
+    wanted = _preferences().get("wait", "")
+    return min(int(wanted), MAX_PREFERRED_WAIT_SECONDS) if _SECONDS.fullmatch(wanted) else 0.0
+
+
+def _preferences() -> dict[str, str]:
+    named = (one.split(";")[0].partition("=") for one in ",".join(request.headers.getlist("Prefer")).lower().split(","))
+    return {name.strip(): value.strip().strip('"') for name, _, value in named}
 
 
 def client_is_gone() -> bool:

@@ -10,7 +10,7 @@ from remote_lab import logs
 from remote_lab.core.following import LogFollower
 from remote_lab.core.views import Acquired, Devices, DeviceStates, LabView
 from remote_lab.web.auth import caller
-from remote_lab.web.connection import EventStream, client_is_gone, prefers_async
+from remote_lab.web.connection import EventStream, client_is_gone, preferred_wait_seconds, prefers_async
 from remote_lab.web.gate import Answer, manager, named_session, refresh, require_active_session, retry_after
 from remote_lab.web.parsing import StrictBlueprint
 from remote_lab.web.schemas import (
@@ -43,17 +43,17 @@ def acquire(form: dict[str, Any], header: dict[str, str | None]) -> Acquired | R
     logs.concerns(topology=form["topology"].filename)
     topology, extra_files = uploaded(form["topology"], form["extra_files"])
     desk = manager().desk
-    if not prefers_async():
-        acquired = desk.acquire(named_session(), topology, extra_files, form["reuse"], header["acquire_id"], caller())
+    wanted = (named_session(), topology, extra_files, form["reuse"], header["acquire_id"], caller())
+    acquired: Acquired | None
+    if prefers_async():
+        acquired = desk.acquire_without_waiting(*wanted, patience_seconds=preferred_wait_seconds())
+    else:
+        acquired = desk.acquire(*wanted)
+    if acquired is not None:
         # Whoever gave it a name comes back for it, or releases it by that name.
         if header["acquire_id"] is None and client_is_gone():
             desk.release(named_session())
         return acquired
-    at_once = desk.acquire_without_waiting(
-        named_session(), topology, extra_files, form["reuse"], header["acquire_id"], caller()
-    )
-    if at_once is not None:
-        return at_once
     response = jsonify(LabStatus().dump(manager().inspection.lab(named_session(), asks_netlab=False)))
     response.status_code = 202
     response.headers.update({"Preference-Applied": "respond-async", "Location": "/lab"})

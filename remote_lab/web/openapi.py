@@ -148,8 +148,9 @@ PARAMETERS: Mapping[tuple[str, str], list[Document]] = {
             "in": "header",
             "name": "Prefer",
             "required": False,
-            "description": "`respond-async`: answer 202 at once instead of holding the call until the lab is up.",
-            "schema": {"type": "string", "examples": ["respond-async"]},
+            "description": "`respond-async`: answer 202 at once instead of holding the call until the lab is up; "
+            "with `wait=SECONDS` only after so long, ten at most.",
+            "schema": {"type": "string", "examples": ["respond-async", "respond-async, wait=1"]},
         }
     ],
     ("get", "/lab/log"): [

@@ -186,6 +186,7 @@ def test_a_session_of_somebody_else(suite: Suite, lab_host: LabHost, monkeypatch
 
 def test_progress_in_the_log(suite: Suite, lab_host: LabHost) -> None:
     """`-o log_cli=true` shows how far things are, without a level having to be set for it."""
+    (suite.path / "ring.yml").write_text("nodes: [r1]\nstandin:\n  up_seconds: 1.4\n")
     suite.tests("def test_1(ring): pass")
     result = suite.run("-o", "log_cli=true")
     result.stdout.fnmatch_lines(

@@ -22,9 +22,10 @@ FAILING = "nodes: [ r1 ]\nstandin: { up_seconds: 0.5, up_fails: true }\n"
 PLAIN = "nodes: [ r1 ]\n"
 
 
-def acquire_async(server: Server, session_id: str, topology: str) -> requests.Response:
+def acquire_async(server: Server, session_id: str, topology: str, *, wait: str = "") -> requests.Response:
     files = [("topology", ("demo.yml", topology))]
-    return server.call("POST", "/lab", session_id, files=files, headers=ASYNC)
+    headers = {"Prefer": f"respond-async, wait={wait}"} if wait else ASYNC
+    return server.call("POST", "/lab", session_id, files=files, headers=headers)
 
 
 def lab(server: Server, session_id: str, wait: float = 0) -> dict[str, object]:
@@ -78,6 +79,44 @@ def test_an_async_acquire_that_cannot_be_is_refused_at_once(server: Server, sess
     server.acquire(session_id, PLAIN)
     assert acquire_async(server, session_id, SLOW).json()["code"] == "lab_busy"
     assert acquire_async(server, session_id, "- r1").json()["code"] == "topology_malformed"
+
+
+def test_who_would_wait_for_an_async_boot_gets_the_devices(server: Server, session_id: str) -> None:
+    """Of a lab that is up in time: in the first answer, with one reference."""
+    response = acquire_async(server, session_id, SLOW, wait="10")
+    assert (response.status_code, response.json()["reused"]) == (200, False)
+    assert [device["name"] for device in response.json()["devices"]] == ["r1"]
+    assert lab(server, session_id)["ref_count"] == 1
+
+
+def test_who_would_wait_for_an_async_boot_gets_its_failure(server: Server, session_id: str) -> None:
+    """As without the preference for 202."""
+    response = acquire_async(server, session_id, FAILING, wait="10")
+    assert response.json()["code"] == "lab_boot_failed"
+    assert "told to fail in up" in response.json()["log_tail"]
+
+
+def test_who_would_wait_waits_for_the_lab_before_as_well(server: Server, session_id: str) -> None:
+    """An idle lab goes down, then theirs boots."""
+    server.acquire(session_id, "nodes: [ r1 ]\nstandin: { down_seconds: 0.3 }\n")
+    server.call("POST", "/lab/release", session_id)
+    response = acquire_async(server, session_id, PLAIN, wait="10")
+    assert (response.status_code, response.json()["reused"]) == (200, False)
+    assert len(list_labs(server.state_dir)) == 1
+
+
+@pytest.mark.parametrize("wait", ["0", "-1", "soon", "1.5", "9999999999", ""])
+def test_an_async_boot_is_not_waited_for_longer_than_said(server: Server, session_id: str, wait: str) -> None:
+    """What is no number of seconds counts as none."""
+    assert acquire_async(server, session_id, ENDLESS, wait=wait).status_code == 202
+
+
+def test_who_would_wait_where_there_is_no_room_is_not_refused(server: Server, session_id: str) -> None:
+    """The answer is the 202 that they can live with."""
+    acquire_async(server, session_id, ENDLESS)
+    with ThreadPoolExecutor(8) as pool:
+        held = [pool.submit(acquire_async, server, session_id, ENDLESS, wait="1") for _ in range(8)]
+        assert {one.result().status_code for one in held} == {202}
 
 
 def test_a_failed_boot_stays_to_be_seen(server: Server, session_id: str) -> None:
