@@ -12,10 +12,12 @@ whose requests all wait looks dead. What a start does with a database is in `sch
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +39,8 @@ WRITE_WAIT_SECONDS = 10.0
 WAL_BYTES = 8 * 2**20
 """What is left of the write-ahead log after a reader that was open for long (a backup) let it grow; SQLite itself
 begins anew at half of it (sqlite.org/wal.html, 1000 pages)."""
+_read_json = lru_cache(8)(json.loads)
+"""Devices of the labs that are asked for again and again; who reads a column changes nothing of what it holds."""
 READER_CACHE_KIB = 256
 """Pages that a connection which only reads keeps. It forgets them when another has written (SQLite's pager.c,
 pagerBeginReadTransaction), so more of them are memory and no speed. The writer has SQLite's own 2 MiB.
@@ -93,10 +97,12 @@ class Database:
         self.clock = Clock()
         self._witness = Witness(self.path)
         # The one that was used last: its statements are prepared and its pages at hand.
-        self._engine = create_engine(self.url, pool_size=8, max_overflow=-1, pool_use_lifo=True)
+        self._engine = create_engine(
+            self.url, pool_size=8, max_overflow=-1, pool_use_lifo=True, json_deserializer=_read_json
+        )
         event.listen(self._engine, "connect", _keep_few_pages)
         # One connection: what is not written through it was written by somebody else.
-        self._writer = create_engine(self.url, pool_size=1, max_overflow=0)
+        self._writer = create_engine(self.url, pool_size=1, max_overflow=0, json_deserializer=_read_json)
         for engine, begin in ((self._engine, _begin), (self._writer, self._begin_to_write)):
             event.listen(engine, "connect", self._prepare_connection)
             event.listen(engine, "begin", begin)

@@ -180,6 +180,16 @@ class Device(Schema):
     raw = fields.Dict(keys=fields.String(), required=True)
 
 
+class Devices(fields.List[Any]):
+    """The devices of a lab, which lie in the database in this very shape; described, not made once more."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(fields.Nested(Device), **options)
+
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        return value
+
+
 class LabForm(Schema):
     """The multipart form of POST /lab."""
 
@@ -220,7 +230,7 @@ class LabAcquired(Schema):
     """An acquired lab; `reused` when it was there before."""
 
     reused = fields.Boolean(required=True)
-    devices = fields.List(fields.Nested(Device), required=True)
+    devices = Devices(required=True)
 
 
 class LabStatus(Schema):
@@ -230,7 +240,7 @@ class LabStatus(Schema):
     topology = fields.String(required=True, allow_none=True)
     identity = fields.String(required=True, allow_none=True)
     ref_count = fields.Integer(required=True)
-    devices = fields.List(fields.Nested(Device), required=True)
+    devices = Devices(required=True)
     netlab_status = fields.String(required=True, allow_none=True)
     state = fields.String(required=True, allow_none=True, validate=OneOf(["starting", "running", "stopping", "failed"]))
     phase = fields.String(required=True, allow_none=True)
