@@ -108,8 +108,11 @@ class StartingNode:
             return None
         if not said.startswith(_SERVICES):
             raise self._failure(said)
-        self._said.close()
         return said.removeprefix(_SERVICES).split()
+
+    def close(self) -> None:
+        """Hear no more of it."""
+        self._said.close()
 
     def _expect(self, prefix: str) -> str:
         line = self._said.readline().decode(errors="replace").strip()

@@ -138,7 +138,9 @@ class _Start:
         self._working.discard(who)
         if services is None:
             return False
+        # In this order: nodes that began later have the other end as well, and epoll would go on reporting it.
         selector.unregister(who)
+        who.close()
         self._state[who.outline.name].services = services
         # The server reads this line to say how far the boot is.
         print(lab.up_line(who.outline.name), flush=True)

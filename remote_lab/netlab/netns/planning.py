@@ -10,6 +10,7 @@ from typing import Any
 from box import Box
 from netsim.augment import devices
 from netsim.augment.links import VIRTUAL_INTERFACE_TYPES
+from netsim.utils import log
 
 from remote_lab.netlab.netns.lab import PLAN, Draft, Outline
 
@@ -30,7 +31,7 @@ def draft(topology: Box, nodes: Iterable[Box]) -> Draft:
 
 
 def write_plan(topology: Box, nodes: Iterable[Box], path: Path = PLAN) -> None:
-    """Write the plan of a transformed topology.
+    """Write the plan of a transformed topology, and say so as netlab does.
 
     Args:
         topology: netlab's data (26.10); nothing of it is changed.
@@ -38,6 +39,8 @@ def write_plan(topology: Box, nodes: Iterable[Box], path: Path = PLAN) -> None:
         path: of the file.
     """
     path.write_text(json.dumps(_plan(topology, list(nodes)), indent=1) + "\n")
+    log.status_created()
+    print(f"provider configuration file: {path}", flush=True)
 
 
 def _plan(topology: Box, nodes: list[Box]) -> dict[str, Any]:

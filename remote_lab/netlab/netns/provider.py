@@ -21,7 +21,7 @@ from netsim.providers import (
 from netsim.utils import log, strings
 from netsim.utils.files import get_moddir
 
-from remote_lab.netlab.netns import daemons, kernel_needs, lab, planning, runtime, scripts
+from remote_lab.netlab.netns import daemons, kernel_needs, planning, runtime, scripts
 
 
 class Netns(_Provider):  # type: ignore[misc]
@@ -29,8 +29,6 @@ class Netns(_Provider):  # type: ignore[misc]
 
     def create(self, topology: Box, fname: str | None) -> None:
         planning.write_plan(topology, topology.nodes.values(), Path(self.get_output_name(fname, topology)))
-        log.status_created()
-        print(f"provider configuration file: {lab.PLAN}", flush=True)
 
     def get_full_template_path(self) -> str:
         # Where netlab looks for files of nodes, such as /etc/resolv.conf: those of containers fit.
