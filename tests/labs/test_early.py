@@ -25,8 +25,6 @@ plan.write_text(json.dumps(data))
 """
 CHANGE_A_DEVICE = "def pre_link_transform(topology):\n    topology.nodes.h1.device = 'linux'\n"
 LATE_LINUX = "plugin: [ late ]\ndefaults.device: frr\nnodes: [ h1, r1 ]\nlinks: [ h1-r1 ]\n"
-MAX_PROCESSES = 40
-"""Of a router with OSPF until the answer; they are 33, and were 80 when vtysh forked for each daemon."""
 
 
 def times_up(place: LabPlace) -> list[str]:
@@ -58,15 +56,6 @@ def test_nodes_begin_before_netlab_has_written_its_files(host: Host) -> None:
     host.runner.stop(place)
 
 
-def test_a_router_is_configured_by_few_processes(host: Host) -> None:
-    """Counted by the numbers that its kernel gave away."""
-    place = host.place(ROUTER)
-    host.boot(place)
-    shown = host.inside(place, "/opt/remote-lab/bin/netns-lab", "exec", "r1", "sh", "-c", "echo $$").stdout
-    assert 20 < int(shown) < MAX_PROCESSES
-    host.runner.stop(place)
-
-
 def test_a_changed_plan_is_what_runs(host: Host) -> None:
     """A hook between create and start changes the plan: nodes are started anew, by the plan that there is."""
     place = host.place(HOOKED, change__py=CHANGE_THE_PLAN)
@@ -87,6 +76,16 @@ def test_a_device_that_changes_late_is_what_runs(host: Host) -> None:
     host.runner.stop(place)
 
 
+def test_a_lab_without_nodes_of_ours_is_left_to_netlab(host: Host) -> None:
+    """There is nothing to start, which nobody waits for; netlab says that there is nothing to configure."""
+    place = host.place("defaults.device: linux\nnodes: { h1: { unmanaged: True } }\n")
+    with pytest.raises(LabBootFailed) as failure:
+        boot(host, place)
+    assert failure.value.phase == "config"
+    assert "0 nodes run" in failure.value.log_tail
+    assert "there are no nodes to configure" in failure.value.log_tail
+
+
 def test_a_topology_that_fails_after_its_names_leaves_nothing(host: Host) -> None:
     """Nodes that were begun for a lab that never comes go with its pod; the reason is netlab's."""
     place = host.place(f"{ROUTER}validate: {{ x: {{ nodes: [ nobody ] }} }}\n")
@@ -96,13 +95,3 @@ def test_a_topology_that_fails_after_its_names_leaves_nothing(host: Host) -> Non
     assert "nobody" in failure.value.log_tail
     assert times_up(place) == []
     assert host.runner.probe(place) == "its sandbox is gone"
-
-
-def test_what_a_node_says_of_its_configuration_is_told_once(host: Host) -> None:
-    """A line that FRR does not know fails the boot with the line, once."""
-    place = host.place(ROUTER.replace("[ r1 ]\n", "{ r1: { config: [ own ] } }\n", 1), own__j2="no such command\n")
-    with pytest.raises(LabBootFailed) as failure:
-        host.boot(place)
-    assert failure.value.phase == "config"
-    assert failure.value.log_tail.count("Unknown command") == 1
-    assert "own configuration failed on node r1" in failure.value.log_tail

@@ -81,7 +81,8 @@ class _Start:
         self._to_finish: deque[node.StartingNode] = deque()
         self._working: set[node.StartingNode] = set()
         self._state: dict[str, lab.NodeState] = {}
-        self._is_joined = False
+        self._planned: dict[str, lab.Node] | None = None
+        """By name, once they are joined."""
 
     def run(self) -> None:
         """Return when the services of all nodes answer."""
@@ -91,10 +92,11 @@ class _Start:
                 if not self._orders.is_waiting:
                     selector.register(self._orders, selectors.EVENT_READ)
                 left = len(self._to_begin)
-                while left:
+                while left or self._planned is None:
                     self._begin(credentials, selector)
                     self._finish()
-                    left -= sum(self._hear(key.fileobj, selector) for key, _ in selector.select())
+                    if selector.get_map():
+                        left -= sum(self._hear(key.fileobj, selector) for key, _ in selector.select())
         except BaseException:
             lab.write_state(self._state)
             down()
@@ -103,11 +105,13 @@ class _Start:
         print(f"{len(self._state)} nodes run", flush=True)
 
     def _begin(self, credentials: Credentials, selector: selectors.BaseSelector) -> None:
+        begun = []
         while self._to_begin and len(self._working) < self._orders.at_once:
-            started = node.start(self._to_begin.popleft(), credentials)
+            begun.append(node.start(self._to_begin.popleft(), credentials))
+            self._working.add(begun[-1])
+        for started in begun:
             started.settle()
             self._state[started.outline.name] = lab.NodeState(started.pid)
-            self._working.add(started)
             self._to_finish.append(started)
             selector.register(started, selectors.EVENT_READ)
 
@@ -115,16 +119,15 @@ class _Start:
         plan = self._orders.plan
         if plan is None or self._to_begin:
             return
-        if not self._is_joined:
+        if self._planned is None:
             if not self._draft.is_of(plan):
                 raise _DraftIsVoid
             lab.write_state(self._state)
             links.connect(plan, {name: known.pid for name, known in self._state.items()})
-            self._is_joined = True
-        planned = {known.name: known for known in plan.nodes}
+            self._planned = {known.name: known for known in plan.nodes}
         while self._to_finish and len(self._working) < self._orders.at_once:
             started = self._to_finish.popleft()
-            started.finish(planned[started.outline.name], plan.hosts)
+            started.finish(self._planned[started.outline.name], plan.hosts)
             self._working.add(started)
 
     def _hear(self, who: object, selector: selectors.BaseSelector) -> bool:
