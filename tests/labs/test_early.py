@@ -23,6 +23,14 @@ data = json.loads(plan.read_text())
 data["nodes"][0]["frr_daemons"].append("ripd")
 plan.write_text(json.dumps(data))
 """
+CHANGE_THE_RECORD = """
+import pathlib, pickle, sys
+sys.path.insert(0, "/opt/netlab")
+record = pathlib.Path("netlab.snapshot.pickle")
+topology = pickle.loads(record.read_bytes())
+topology["nodes"]["r1"]["changed"] = "late"
+record.write_bytes(pickle.dumps(topology))
+"""
 CHANGE_A_DEVICE = "def pre_link_transform(topology):\n    topology.nodes.h1.device = 'linux'\n"
 LATE_LINUX = "plugin: [ late ]\ndefaults.device: frr\nnodes: [ h1, r1 ]\nlinks: [ h1-r1 ]\n"
 
@@ -63,6 +71,15 @@ def test_a_changed_plan_is_what_runs(host: Host) -> None:
     assert times_up(place) == ["r1", "r1"]
     assert {"zebra", "ospfd", "ripd"} <= running(host, place, "r1")
     assert host.runner.probe(place) is None
+    host.runner.stop(place)
+
+
+def test_devices_are_what_netlab_has_on_record_at_the_end(host: Host) -> None:
+    """They are listed while nodes start; a hook behind that changes the record, and they are listed again."""
+    topology = HOOKED.replace("pre_start_lab", "post_start_lab")
+    place = host.place(topology, change__py=CHANGE_THE_RECORD)
+    (device,) = host.boot(place)
+    assert device.raw["changed"] == "late"
     host.runner.stop(place)
 
 

@@ -9,10 +9,10 @@ Procedure, with Z this process:
 2. Z writes the files of the upload, if they are not there already, and forks U, which runs the first call.
 3. When U starts `netlab` or `netns-lab`, Z or R is asked to fork a process for it, so that nothing is imported again.
    Neither has run anything of the upload, so what they fork is as good as a new process.
-4. When U knows the names of the nodes, R is asked to begin with them, see `early.py`; when U configures them, Z runs
-   the second call, for which all is written by then.
-5. When U succeeded, Z writes a newline to the socket, then what the second call printed; if that failed, or netlab's
-   record of the lab is another one since, it is run again, with the socket as its standard output. Z ends as it did.
+4. When U knows the names of the nodes, R is told to begin with them, see `early.py`. When U is about to start them, Z
+   is told, and runs the second call: netlab's record of the lab is complete by then.
+5. When U succeeded, Z writes a newline to the socket, then what the second call printed; if that failed, or the record
+   is another one since, it is run again, with the socket as its standard output. Z ends as it did.
 
 netlab does nothing else than it does as a command; see `netlab_command.py`.
 """
@@ -41,13 +41,13 @@ from remote_lab.netlab.netns.credentials import make_keys
 
 _UP = ["netns-lab", "up"]
 _TOLD = "told"
-"""In place of a command: what R is told without being asked for anything."""
-_CONFIGURE = "initial"
+"""In place of a command: what R and Z are told without being asked for anything."""
 _RECORD = Path("netlab.snapshot.pickle")
 _NETLAB = "/opt/remote-lab/bin/netlab"
 _DEFAULTS = "package:topology-defaults.yml"
 _POD_DEFAULTS = "/etc/netlab/defaults.yml"
 _MAX_MESSAGE = 2**20
+_MAX_COMPLAINT = 2**14
 _MODULES = (
     "netsim.cli.up",
     "netsim.cli.create",
@@ -186,9 +186,10 @@ class _Boot:
                 if (wanted := _receive(requests)) is None:
                     selector.unregister(requests)
                     continue
-                if wanted["arguments"][1:2] == [_CONFIGURE] and self._early_look is None:
-                    self._early_look = _EarlyLook([_NETLAB, *then], self._control)
-                _serve(requests, wanted, self._fork_netlab)
+                if wanted["arguments"] == [_TOLD, "starting"]:
+                    self._early_look = self._early_look or _EarlyLook([_NETLAB, *then], self._control)
+                else:
+                    _serve(requests, wanted, self._fork_netlab)
         os.close(ended)
         requests.close()
         return _exit_status(os.waitpid(child, 0)[1])
@@ -209,22 +210,24 @@ class _EarlyLook:
 
     def __init__(self, arguments: list[str], control: socket.socket) -> None:
         self._record = _mark_of_record()
-        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its result
+        self._printed, self._complained = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - see result
         self._pid = os.fork()
         if self._pid == 0:
             control.close()
             os.dup2(self._printed.fileno(), 1)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what it complains of is said by the next one
+            os.dup2(self._complained.fileno(), 2)
             _run(_netlab, arguments)
 
     def result(self) -> bytes | None:
         """Return what it printed; None when it failed, or read another record than there is now."""
-        with self._printed as printed:
+        with self._printed, self._complained:
             status = os.waitpid(self._pid, 0)[1]
             if status or self._record is None or _mark_of_record() != self._record:
-                return None
-            printed.seek(0)
-            return printed.read()
+                return None  # and say nothing: the next one does
+            for file in (self._printed, self._complained):
+                file.seek(0)
+            os.write(2, self._complained.read(_MAX_COMPLAINT))
+            return self._printed.read()
 
 
 def _mark_of_record() -> tuple[int, ...] | None:
@@ -303,6 +306,8 @@ class _Routed:
         if route is None or options.get("capture_output"):
             return subprocess.run(command, **options)  # noqa: PLW1510 - the caller says whether to check
         sys.stdout.flush()
+        if list(command) == _UP:
+            _ask(self._routes["netlab"], [_TOLD, "starting"])
         _ask(route, command)
         status = json.loads(route.recv(_MAX_MESSAGE))
         if status and options.get("check"):
