@@ -9,10 +9,10 @@ from remote_lab.netlab.netns import lab, node, runtime
 
 _SCRIPT_SECONDS = 120.0
 _DIRECTORY = "tmp"
-_NO_SHEBANG = "#!/bin/bash\n"
-_VTYSH = "#!/usr/bin/vtysh -f\n"
+_SHELL = ["/bin/bash"]
+_VTYSH = ["/usr/bin/vtysh", "-f"]
 # By itself `vtysh -f` forks once for each daemon (FRR 10, vtysh/vtysh_main.c), which costs more than the configuration.
-_WITHOUT_FORKS = ("vtysh", "--no-fork", "-f")
+_VTYSH_WITHOUT_FORKS = ["/usr/bin/vtysh", "--no-fork", "-f"]
 _ENVIRONMENT = node.ENVIRONMENT | {"BASH_FUNC_vtysh%%": '() { command vtysh --no-fork "$@"; }'}
 """The same for `vtysh` in shell scripts, as a function that bash takes from its environment."""
 
@@ -27,11 +27,10 @@ def run_script(name: str, script_name: str, text: str) -> subprocess.CompletedPr
     Returns:
         how it ended; with status 1 and the reason when it could not be stored.
     """
-    if not text.startswith("#!"):
-        text = _NO_SHEBANG + text
     file = f"config-{script_name.replace('/', '_')}"
     path = f"/{_DIRECTORY}/{file}"
-    command = runtime.enter_command(name, *(_WITHOUT_FORKS if text.startswith(_VTYSH) else ()), path)
+    # Not executed itself: what netlab's other threads start meanwhile has it open, and it would be busy (ETXTBSY).
+    command = runtime.enter_command(name, *_interpreter(text), path)
     try:
         _store(lab.read_state()[name].pid, file, text)
     except OSError as error:
@@ -45,6 +44,14 @@ def run_script(name: str, script_name: str, text: str) -> subprocess.CompletedPr
         timeout=_SCRIPT_SECONDS,
         check=False,
     )
+
+
+def _interpreter(text: str) -> list[str]:
+    """Return what the kernel makes of a script's first line (execve(2)): an interpreter and one argument at most."""
+    first_line = text.partition("\n")[0]
+    found = first_line.removeprefix("#!").split(maxsplit=1) if first_line.startswith("#!") else []
+    found = [word.strip() for word in found] or _SHELL
+    return _VTYSH_WITHOUT_FORKS if found == _VTYSH else found
 
 
 def _store(pid: int, file: str, text: str) -> None:
