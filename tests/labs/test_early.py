@@ -74,6 +74,15 @@ def test_a_changed_plan_is_what_runs(host: Host) -> None:
     host.runner.stop(place)
 
 
+def test_a_plan_that_is_gone_is_said(host: Host) -> None:
+    """By whoever needs it."""
+    place = host.place(HOOKED, change__py="import os; os.unlink('netns.json')")
+    with pytest.raises(LabBootFailed) as failure:
+        boot(host, place)
+    assert failure.value.phase == "start"
+    assert "netns-lab up: [Errno 2] No such file or directory: 'netns.json'" in failure.value.log_tail
+
+
 def test_devices_are_what_netlab_has_on_record_at_the_end(host: Host) -> None:
     """They are listed while nodes start; a hook behind that changes the record, and they are listed again."""
     topology = HOOKED.replace("pre_start_lab", "post_start_lab")

@@ -43,7 +43,7 @@ class EarlyUp:
 
     def go_on(self) -> None:
         """Let it go on with the plan, which is written."""
-        self._used = self._plan.read_bytes()
+        self._used = self._read_plan()
         self._tell(b"planned\n")
 
     def finish(self) -> int | None:
@@ -54,11 +54,17 @@ class EarlyUp:
         """
         self._tell(b"hurry\n")
         os.close(self._tells)
-        is_of_this_plan = self._used == self._plan.read_bytes()
+        is_of_this_plan = self._used is not None and self._used == self._read_plan()
         with os.fdopen(self._said, "rb", buffering=0) as said, os.fdopen(os.dup(1), "wb", buffering=0) as log:
             shutil.copyfileobj(said, log)
         status = os.waitpid(self._pid, 0)[1]
         return status if is_of_this_plan else None
+
+    def _read_plan(self) -> bytes | None:
+        try:
+            return self._plan.read_bytes()
+        except OSError:  # `netns-lab up` says so
+            return None
 
     def _tell(self, line: bytes) -> None:
         with suppress(BrokenPipeError):  # it has ended, and says why when it is asked
