@@ -22,7 +22,7 @@ def init(topology: Any) -> None:
     """Called by netlab after groups are expanded and before the providers of nodes are looked at (netlab 26.10)."""
     for known in (topology, *topology.get("nodes", {}).values(), *topology.get("groups", {}).values()):
         if isinstance(known, dict) and known.get("provider") in _REPLACED:
-            known["provider"] = "netns"
+            known["provider"] = planning.PROVIDER
 
 
 def pre_transform(topology: Any) -> None:
