@@ -194,17 +194,20 @@ def test_progress_in_the_log(suite: Suite, lab_host: LabHost) -> None:
     )
 
 
-def test_progress_on_a_terminal(suite: Suite, lab_host: LabHost) -> None:
-    """A boot that takes its time has a live line that leaves no trace; one that is quick has none."""
+@pytest.mark.parametrize(("patience_seconds", "is_shown"), [(1, True), (600, False)])
+def test_progress_on_a_terminal(suite: Suite, lab_host: LabHost, patience_seconds: int, is_shown: bool) -> None:
+    """A boot that takes its time has a live line that leaves no trace; one that is over by then has none."""
     (suite.path / "star.yml").write_text("nodes: [r1, r2]\nstandin:\n  up_seconds: 2.5\n")
-    suite.tests("def test_1(ring): pass\ndef test_2(star): pass")
+    suite.conftest(
+        f"from remote_lab.testing import progress\nprogress.PATIENCE_SECONDS = {patience_seconds}\n{CONFTEST}"
+    )
+    suite.tests("def test_1(star): pass")
     pty_run = "import pty, sys; pty.spawn(sys.argv[1:])"
     command = [*suite.pytester._getpytestargs(), "-p", "no:cacheprovider"]
     result = suite.pytester.run(command[0], "-c", pty_run, *command, timeout=60)
     raw = result.stdout.str()
-    assert "booting star.yml" in raw
-    assert "booting ring.yml" not in raw
-    assert "2 passed" in raw
+    assert ("booting star.yml" in raw) is is_shown
+    assert "1 passed" in raw
     for line in raw.split("\n"):
         assert "booting" not in line.split("\x1b[K")[-1]
 
