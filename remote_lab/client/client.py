@@ -259,8 +259,8 @@ class RemoteLabClient:
         self._has_long_polls = standing.has_long_polls
 
     def _with_key(self, devices: list[DeviceInfoDto]) -> list[DeviceInfoDto]:
-        """Return the devices with the file of the lab's login key, where the server has one."""
-        if not self._has_long_polls:
+        """Return the devices with the file of the lab's login key, if one of them names a key as its way in."""
+        if not self._has_long_polls or not any(device.names_a_key for device in devices):
             return devices
         try:
             key = self._call("GET", "/lab/ssh-key", (200, 404))

@@ -18,9 +18,17 @@ OURS = Reply(200, {"status": "active", "position": 0, "eta_seconds": 0.0, "held_
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY-----\n"
 
 
+def names_a_key(peer: FakePeer) -> None:
+    """Let the lab's device have a key, as each has in namespaces."""
+    device = {**DEVICE, "raw": {"ansible_ssh_private_key_file": "netns_files/id_ed25519"}}
+    peer.says("POST", "/lab", Reply(200, {"reused": False, "devices": [device]}))
+    peer.says("GET", "/lab/devices", Reply(200, [device]))
+
+
 def test_the_key_of_a_lab(peer: FakePeer, connect: Connect, topology: Path) -> None:
     """Lies in a file for its owner alone, one for each lab, until the client is closed."""
     peer.says("GET", "/session/s-1", OURS)
+    names_a_key(peer)
     peer.says("GET", "/lab/ssh-key", Reply(200, KEY), Reply(200, KEY), Reply(200, KEY + "2"))
     client = connect()
     (device,) = client.acquire(topology, True)
@@ -37,8 +45,17 @@ def test_the_key_of_a_lab(peer: FakePeer, connect: Connect, topology: Path) -> N
 def test_a_lab_without_a_key(peer: FakePeer, connect: Connect, topology: Path, reply: Reply) -> None:
     """Is a lab all the same."""
     peer.says("GET", "/session/s-1", OURS)
+    names_a_key(peer)
     peer.says("GET", "/lab/ssh-key", reply)
     assert [device.key_file for device in connect().acquire(topology, True)] == [None]
+    assert peer.count("GET", "/lab/ssh-key") >= 1, "a server in trouble is asked again"
+
+
+def test_a_lab_that_names_no_key(peer: FakePeer, connect: Connect, topology: Path) -> None:
+    """Is not asked for one."""
+    peer.says("GET", "/session/s-1", OURS)
+    assert [device.key_file for device in connect().acquire(topology, True)] == [None]
+    assert peer.count("GET", "/lab/ssh-key") == 0
 
 
 def test_an_inventory_lies_in_the_private_folder(peer: FakePeer, connect: Connect, tmp_path: Path) -> None:
@@ -63,6 +80,7 @@ def test_log_and_state(peer: FakePeer, connect: Connect) -> None:
 
 def test_a_foreign_server(peer: FakePeer, connect: Connect, topology: Path) -> None:
     """neops-remote-lab 1.4.0: what it lacks is an error with its status, or None; nothing else is asked of it."""
+    names_a_key(peer)
     client = connect()
     assert client.waiting() is None
     assert [device.key_file for device in client.acquire(topology, True)] == [None]

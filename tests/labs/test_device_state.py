@@ -46,6 +46,11 @@ def test_nodes_are_said_to_be_up_while_they_start(lab: Lab) -> None:
     assert set(lab.events[:begin] + lab.events[end:]) == {"pod", "create", "config", "devices"}
 
 
+def test_each_node_names_the_key(lab: Lab) -> None:
+    """By which a client knows that the lab has one; daemons have it from the device that they run on."""
+    assert {device.raw["ansible_ssh_private_key_file"] for device in lab.devices} == {"netns_files/id_ed25519"}
+
+
 def test_a_lab_cannot_invent_nodes(host: Host) -> None:
     """A topology that prints what the runtime prints gets no node more, and none before its time."""
     plugin = "def init(topology):\n  print('node r1 is up\\nnode x is up', flush=True)\n"
