@@ -36,6 +36,8 @@ def measure(report: Report, options: Options, folder: Path, _peer_python: str | 
         with _in_memory(folder) as quick, ours(quick, tree, SLOTS=SLOTS, **KEEPING) as target:
             days[target.name] = _fast_motion(report, target, options)
     report.series["day"] = days[OURS]
+    if days[OURS][-1]["sessions"] < FULL_SESSIONS:
+        report.cut_short.add("i")
     report.add(_rows(days))
 
 

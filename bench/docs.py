@@ -19,7 +19,7 @@ _HISTORY_END = "\n.. The history ends.\n"
 def update(report: Report, page: Path = PAGE) -> None:
     """Replace the tables, and add a line to the history when all of its numbers were measured.
 
-    A run of some parts replaces the tables of these alone.
+    A run of some parts replaces the tables of these alone, and one that was cut short none.
 
     Raises ValueError when the page has lost the comments that say where.
     """
@@ -30,16 +30,23 @@ def update(report: Report, page: Path = PAGE) -> None:
         raise ValueError(f"{page} has no comments that say where the table and the history are")
     lines = [line for column in (BEFORE, OURS) if (line := history_line(report, column))]
     after = after.replace(_HISTORY_END, "".join(f"{line}\n" for line in lines) + _HISTORY_END)
+    kept = {part: section for part, section in sections_of(tables).items() if part in report.cut_short}
     is_whole = report.sections().keys() == PARTS.keys()
     now = report.as_rst() if is_whole else with_sections(tables, report.sections_of_their_own())
+    now = with_sections(now, kept)
     page.write_text(f"{before}{begin}\n{now.strip()}\n\n{end}{after}")
+
+
+def sections_of(tables: str) -> dict[str, str]:
+    """The table of each part, with its title; what stands before the first of them has the key ""."""
+    head, *sections = re.split(r"^(?=\*\*[a-z]\. )", tables, flags=re.MULTILINE)
+    return {"": head} | {section[2]: section for section in sections}
 
 
 def with_sections(tables: str, new: Mapping[str, str]) -> str:
     """The tables of a page with those of some parts replaced, or added in their order."""
-    head, *sections = re.split(r"^(?=\*\*[a-z]\. )", tables, flags=re.MULTILINE)
-    known = {section[2]: section for section in sections} | dict(new)
-    return head + "".join(f"{known[part].strip()}\n\n" for part in sorted(known))
+    known = sections_of(tables) | dict(new)
+    return known.pop("") + "".join(f"{known[part].strip()}\n\n" for part in sorted(known))
 
 
 def history_line(report: Report, column: str) -> str:

@@ -33,7 +33,7 @@ def draw(report: Report) -> list[Path]:
         ("lateness", _distribution, _late(report)),
         ("boots", _boots, report.series.get("boot")),
         ("makespan", _makespan, report.series.get("makespan")),
-        ("day", _day, report.series.get("day")),
+        ("day", _day, None if "i" in report.cut_short else report.series.get("day")),
     )
     for name, plot, data in plots:
         if data:

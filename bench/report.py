@@ -72,6 +72,8 @@ class Report:
     """What the plots are drawn from."""
     notes: list[str] = field(default_factory=list)
     """What was not measured, and why."""
+    cut_short: set[str] = field(default_factory=set)
+    """Parts that had not the time to find what they are about; docs keep the table and the picture of one that had."""
 
     def add(self, rows: Iterable[Row]) -> None:
         self.rows.extend(rows)

@@ -47,9 +47,10 @@ def test_a_run_of_some_parts_replaces_their_tables_alone(tmp_path: Path, monkeyp
     page = tmp_path / "page.rst"
     page.write_text(f"Top\n{docs._TABLE[0]}old\n{docs._TABLE[1]}History\n{docs._HISTORY_END}End\n")
 
-    def run(parts: str, value: float) -> str:
+    def run(parts: str, value: float, cut_short: str = "") -> str:
         rows = [Row(part, f"row of {part}", "s", {OURS: [value]}) for part in parts]
-        docs.update(Report({"date": f"day {value:g}"}, rows, notes=[f"note {value:g}"]), page)
+        about, notes = {"date": f"day {value:g}"}, [f"note {value:g}"]
+        docs.update(Report(about, rows, notes=notes, cut_short={*cut_short}), page)
         return page.read_text()
 
     whole = run("".join(PARTS), 1)
@@ -62,6 +63,11 @@ def test_a_run_of_some_parts_replaces_their_tables_alone(tmp_path: Path, monkeyp
         assert (mixed.count("* note 1"), mixed.count(f"* note {again}")) == (1, 2)
     parts = [line[2] for line in mixed.splitlines() if line.startswith("**")]
     assert parts == list(PARTS)
+    assert run("".join(PARTS), 1) == whole
+    run("i", 4)
+    for parts in (PARTS, "hi", "i"):
+        kept = run("".join(parts), 5, cut_short="i")
+        assert "In a run of its own. Date day 4." in kept.split("**i. ")[1], "what was measured to its end stays"
     assert run("".join(PARTS), 1) == whole
 
 
