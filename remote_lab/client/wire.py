@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, MutableMapping
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import get_netrc_auth
 from urllib3.util.retry import Retry
 
 from remote_lab import __version__
@@ -42,12 +44,33 @@ INTERRUPTED_SECONDS = 5.0
 """How long somebody who pressed Ctrl-C waits for a server to take something back."""
 
 
+class Surroundings(NamedTuple):
+    """What `requests` finds outside of the program on the way to a server."""
+
+    proxies: MutableMapping[str, str]
+    verify: bool | str | None
+    """Whether certificates are checked, or the file of those that are trusted."""
+    auth: Auth | tuple[str, str] | None
+
+
+def _surroundings(address: Address) -> Surroundings:
+    found = requests.Session().merge_environment_settings(address.url, {}, None, None, None)
+    return Surroundings(found["proxies"], found["verify"], address.auth or get_netrc_auth(address.url))
+
+
 class Wire:
     """Requests to one server; each thread has its own, because a `requests.Session` promises nothing to two."""
 
-    def __init__(self, address: Address, request_timeout_seconds: float) -> None:
+    def __init__(
+        self, address: Address, request_timeout_seconds: float, surroundings: Surroundings | None = None
+    ) -> None:
+        """Read the environment and ~/.netrc once, unless it was done: requests would do so anew for each call."""
         self.address = address
         self.request_timeout_seconds = request_timeout_seconds
+        self._surroundings = surroundings or _surroundings(address)
+
+    @cached_property
+    def _http(self) -> requests.Session:
         retries = Retry(
             total=3,
             status_forcelist=(429, 500, 502, 503, 504),
@@ -58,13 +81,16 @@ class Wire:
             raise_on_status=False,
             respect_retry_after_header=False,
         )
-        self._http = _http_session(HTTPAdapter(max_retries=retries), address.auth)
+        return self._http_session(HTTPAdapter(max_retries=retries))
+
+    @cached_property
+    def _http_once(self) -> requests.Session:
         # `allowed_methods` lets a refused connection be tried again with any method, so POST goes another way.
-        self._http_once = _http_session(HTTPAdapter(), address.auth)
+        return self._http_session(HTTPAdapter())
 
     def sibling(self) -> Wire:
         """Return another one to the same server, for another thread."""
-        return Wire(self.address, self.request_timeout_seconds)
+        return Wire(self.address, self.request_timeout_seconds, self._surroundings)
 
     def call(
         self,
@@ -94,19 +120,20 @@ class Wire:
 
     def close(self) -> None:
         """Let go of all connections; the next call would open new ones."""
-        self._http.close()
-        self._http_once.close()
+        for name in ("_http", "_http_once"):
+            if http := self.__dict__.pop(name, None):
+                http.close()
 
-
-def _http_session(adapter: HTTPAdapter, auth: Auth | None) -> requests.Session:
-    http = requests.Session()
-    http.mount("http://", adapter)
-    http.mount("https://", adapter)
-    http.auth = auth
-    # A kept connection may be closed by the server in the moment a POST goes out, which can't be sent again; and it
-    # would occupy the server for a client that speaks every few seconds at most.
-    http.headers.update({"User-Agent": f"remote-lab/{__version__}", "Connection": "close"})
-    return http
+    def _http_session(self, adapter: HTTPAdapter) -> requests.Session:
+        http = requests.Session()
+        http.mount("http://", adapter)
+        http.mount("https://", adapter)
+        http.proxies, http.verify, http.auth = self._surroundings
+        http.trust_env = False
+        # A kept connection may be closed by the server in the moment a POST goes out, which can't be sent again; and it
+        # would occupy the server for a client that speaks every few seconds at most.
+        http.headers.update({"User-Agent": f"remote-lab/{__version__}", "Connection": "close"})
+        return http
 
 
 def pause_seconds(response: requests.Response | None, default_seconds: float) -> float:

@@ -55,6 +55,21 @@ def test_a_user_in_the_url(peer: FakePeer, connect: Connect) -> None:
     assert sent(peer) == {"Basic YWxAY2U6cy9lY3JldA=="}
 
 
+@pytest.mark.usefixtures("netrc")
+def test_without_credentials_those_of_netrc(
+    peer: FakePeer, connect: Connect, topology: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read once, like the rest of the environment, for all that the client does: also on threads of its own."""
+    client = connect(heartbeat=0.01)
+    monkeypatch.delenv("NETRC")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    beats = peer.count("POST", "/session/heartbeat")
+    peer.wait_for("POST", "/session/heartbeat", beats + 1)
+    client.acquire(topology, True)
+    client.close()
+    assert sent(peer) == {"Basic bWFsbG9yeTpvdGhlcg=="}
+
+
 @pytest.mark.parametrize("how", ["token", "url"])
 def test_nothing_secret_is_shown(
     peer: FakePeer, connect: Connect, caplog: pytest.LogCaptureFixture, topology: Path, how: str
