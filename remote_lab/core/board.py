@@ -156,6 +156,12 @@ class Board:
         with self._lock:
             return len(self._tickets)
 
+    def someone_can_go_on(self, slots: int) -> bool:
+        """Whether somebody waits though fewer than `slots` sessions are active."""
+        self._database.look()
+        with self._lock:
+            return len(self._active) < min(slots, len(self._tickets))
+
     def watch(self, session_id: str, seen: Place | None, wake: Callable[[], None]) -> Watch:
         """Call `wake` once, as soon as a session has another place than was seen, or the server lets everybody go.
 

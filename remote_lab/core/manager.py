@@ -298,7 +298,8 @@ class LabManager:
     def _job_ended(self, job: Job) -> None:
         self.sessions_seen.touch(job.session_id)
         self.desk.used.touch(job.place.lab_id)
-        self.admit()
+        if self.config.ahead or self.board.someone_can_go_on(self.config.slots):
+            self.admit()
 
     def _view(self, sight: Sight, caller: Caller) -> SessionView:
         entry = sight.entry

@@ -226,6 +226,15 @@ def test_a_transaction_that_changes_nothing_wakes_nobody(manager: LabManager) ->
     assert changes.count() > count
 
 
+def test_someone_can_go_on(manager: LabManager) -> None:
+    """While fewer are active than might be, and somebody waits."""
+    assert not manager.board.someone_can_go_on(1)
+    manager.open_session()
+    assert not manager.board.someone_can_go_on(2), "nobody waits"
+    manager.open_session()
+    assert [manager.board.someone_can_go_on(slots) for slots in (1, 2)] == [False, True]
+
+
 def test_polls_and_heartbeats_ask_no_database(manager: LabManager) -> None:
     """Nor do they find out whose session it is there, however many wait."""
     first, second = (manager.open_session().session_id for _ in range(2))

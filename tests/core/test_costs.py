@@ -153,7 +153,7 @@ def test_the_use_of_a_running_lab(manager: LabManager, meter: Meter, runner: Fak
 
 
 def test_the_life_of_a_lab(manager: LabManager, meter: Meter) -> None:
-    """Four writes: claimed, up, on its way down with the session that ends, down."""
+    """Four writes: claimed, up, on its way down with the session that ends, down. Nobody is looked for to admit."""
     session_id = manager.open_session().session_id
 
     def live() -> None:
@@ -162,7 +162,8 @@ def test_the_life_of_a_lab(manager: LabManager, meter: Meter) -> None:
         wait_until(lambda: not manager.workspaces.present(), "the folder of the lab is gone")
         manager.boots.end_all("the test is over", 10)
 
-    assert meter.of(live)[0] == 4, meter.statements
+    writes, statements = meter.of(live)
+    assert (writes, statements <= 30) == (4, True), meter.statements
 
 
 def test_a_round_of_the_reaper_with_nothing_to_do(manager: LabManager, reaper: Reaper, meter: Meter) -> None:
