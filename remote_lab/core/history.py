@@ -24,6 +24,15 @@ _table = cast(Table, HistoryEntry.__table__)
 _OF_TICKET = update(_table).where(_table.c.ticket == bindparam("of_ticket"))
 _ACTIVATED = _OF_TICKET.values(slot=bindparam("in_slot"), activated_at=bindparam("at"))
 _ENDED = _OF_TICKET.values(ended_at=bindparam("at"), end_reason=bindparam("reason"))
+_OF_LAB = update(_table).where(_table.c.lab_id == bindparam("of_lab"))
+_OF_LIVE_LAB = _OF_LAB.where(_table.c.lab_ended_at.is_(None))
+_STOPPING = _OF_LAB.where(_table.c.lab_end.is_(None)).values(lab_end=bindparam("why"))
+_UP = _OF_LIVE_LAB.values(running_at=bindparam("at"))
+_FAILED = _OF_LIVE_LAB.where(_table.c.lab_end.is_(None)).values(lab_end=bindparam("why"))
+_DOWN = _OF_LIVE_LAB.values(lab_ended_at=bindparam("at"), boot_failed_in=bindparam("step"))
+_HANDED_ON = _OF_LIVE_LAB.where(_table.c.id != bindparam("of_entry")).values(
+    lab_ended_at=_table.c.ended_at, lab_end="it stayed up for the next session"
+)
 _LAST = (
     select(HistoryEntry)
     .where(HistoryEntry.ticket == bindparam("ticket"))
@@ -72,31 +81,25 @@ def acquired(transaction: Transaction, session: Session, lab: Lab, now: datetime
     entry.lab_id, entry.topology, entry.identity = lab.id, lab.topology, lab.identity
     entry.reused, entry.acquired_at, entry.running_at = is_up, now, now if is_up else None
     transaction.flush()
-    others = update(HistoryEntry).where(HistoryEntry.lab_id == lab.id, HistoryEntry.id != entry.id)
-    transaction.execute(
-        others.where(HistoryEntry.lab_ended_at.is_(None)).values(
-            lab_ended_at=HistoryEntry.ended_at, lab_end="it stayed up for the next session"
-        )
-    )
+    transaction.execute(_HANDED_ON, {"of_lab": lab.id, "of_entry": entry.id})
 
 
 def stopping(transaction: Transaction, lab: Lab, reason: str) -> None:
     """A lab is about to be taken down; the first reason is the one that counts."""
-    its = update(HistoryEntry).where(HistoryEntry.lab_id == lab.id, HistoryEntry.lab_end.is_(None))
-    transaction.execute(its.values(lab_end=lab.failure or reason))
+    transaction.execute(_STOPPING, {"of_lab": lab.id, "why": lab.failure or reason})
 
 
 def moved(transaction: Transaction, lab_id: str, after: LabState, values: Mapping[str, Any]) -> None:
     """A lab has changed its state, and these columns with it."""
-    its = update(HistoryEntry).where(HistoryEntry.lab_id == lab_id, HistoryEntry.lab_ended_at.is_(None))
     match after:
         case LabState.RUNNING:
-            transaction.execute(its.values(running_at=values.get("running_at")))
+            transaction.execute(_UP, {"of_lab": lab_id, "at": values.get("running_at")})
         case LabState.STOPPED | LabState.FAILED:
             phase = values.get("phase")
-            said = f"its boot failed in {phase}" if phase else values.get("failure")
-            transaction.execute(its.where(HistoryEntry.lab_end.is_(None)).values(lab_end=said))
-            transaction.execute(its.values(lab_ended_at=values.get("ended_at"), boot_failed_in=phase))
+            why = f"its boot failed in {phase}" if phase else values.get("failure")
+            if why is not None:
+                transaction.execute(_FAILED, {"of_lab": lab_id, "why": why})
+            transaction.execute(_DOWN, {"of_lab": lab_id, "at": values.get("ended_at"), "step": phase})
 
 
 def ended(transaction: Transaction, ticket: int, now: datetime, reason: str) -> None:

@@ -17,7 +17,8 @@ from remote_lab.core import history
 from remote_lab.core.models import Lab, LabReference, Session
 from remote_lab.states import LAB_TRANSITIONS, LIVE_LAB_STATES, LabState, SessionState
 
-# Built once, see `sessions.py`.
+# Built once, see `sessions.py`. What changes a table is told to the table: nothing that is loaded of it is read after.
+_labs, _references = cast(Table, Lab.__table__), cast(Table, LabReference.__table__)
 _IN_SLOT = select(Lab).where(Lab.slot == bindparam("slot"), Lab.state.in_(LIVE_LAB_STATES))
 _OF_WAITING = select(Lab).where(Lab.session_id == bindparam("session_id"), Lab.state.in_(LIVE_LAB_STATES))
 _REFERENCES = select(func.count()).where(LabReference.lab_id == bindparam("lab_id"))
@@ -30,11 +31,16 @@ _NAMED = (
     )
     .limit(1)
 )
-_REFER = insert(cast(Table, LabReference.__table__))
+_REFER = insert(_references)
 _OLDEST = select(func.min(LabReference.id)).where(
     LabReference.lab_id == bindparam("of_lab"), LabReference.session_id == bindparam("of_session")
 )
-_RELEASE = delete(LabReference).where(LabReference.id == _OLDEST.scalar_subquery())
+_RELEASE = delete(_references).where(_references.c.id == _OLDEST.scalar_subquery())
+_RELEASE_NAMED = delete(_references).where(
+    _references.c.session_id == bindparam("of_session"), _references.c.acquire_id == bindparam("of_acquire")
+)
+_RELEASE_ALL = delete(_references).where(_references.c.lab_id == bindparam("of_lab"))
+_MOVE = update(_labs).where(_labs.c.id == bindparam("of_lab"), _labs.c.state.in_(bindparam("before", expanding=True)))
 
 
 class Decision(Enum):
@@ -208,8 +214,7 @@ def has_reference(transaction: Transaction, lab: Lab, session: Session, acquire_
 
 def release_named(transaction: Transaction, session: Session, acquire_id: str) -> None:
     """Give back the session's reference of this name; nothing happens when it has none."""
-    mine = LabReference.session_id == session.id
-    transaction.execute(delete(LabReference).where(mine, LabReference.acquire_id == acquire_id))
+    transaction.execute(_RELEASE_NAMED, {"of_session": session.id, "of_acquire": acquire_id})
 
 
 def release(transaction: Transaction, lab: Lab, session: Session) -> None:
@@ -220,7 +225,7 @@ def release(transaction: Transaction, lab: Lab, session: Session) -> None:
 def move(
     transaction: Transaction, lab_id: str, before: LabState | Iterable[LabState], after: LabState, **values: Any
 ) -> bool:
-    """Change a lab's state if it is still in `before`; False when it is not.
+    """Change a lab's state if it is still in `before`; False when it is not. One that is loaded has to be refreshed.
 
     `values` are columns to set with it. A lab that leaves for good, or begins to, loses its references.
     """
@@ -228,12 +233,10 @@ def move(
     for state in befores:
         if after not in LAB_TRANSITIONS[state]:
             raise ValueError(f"a lab never goes from {state} to {after}")
-    changed = transaction.execute(
-        update(Lab).where(Lab.id == lab_id, Lab.state.in_(befores)).values(state=after, **values)
-    )
+    changed = transaction.execute(_MOVE.values(state=after, **values), {"of_lab": lab_id, "before": befores})
     moved = bool(cast(CursorResult[tuple[()]], changed).rowcount)
     if moved and after != LabState.RUNNING:
-        transaction.execute(delete(LabReference).where(LabReference.lab_id == lab_id))
+        transaction.execute(_RELEASE_ALL, {"of_lab": lab_id})
     if moved:
         history.moved(transaction, lab_id, after, values)
     return moved

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
+from typing import cast
 
-from sqlalchemy import bindparam, delete, func, or_, select, update
+from sqlalchemy import Table, bindparam, delete, func, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from remote_lab.callers import Caller
@@ -46,7 +47,8 @@ _END = (
     .where(Session.ticket == bindparam("of_ticket"), Session.state.in_(LIVE))
     .values(state=SessionState.ENDED, ended_at=bindparam("at"), end_reason=bindparam("reason"))
 )
-_GIVE_BACK = delete(LabReference).where(LabReference.session_id == bindparam("of_session"))
+_references = cast(Table, LabReference.__table__)
+_GIVE_BACK = delete(_references).where(_references.c.session_id == bindparam("of_session"))
 
 
 class Fit(IntEnum):
