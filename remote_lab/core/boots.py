@@ -337,6 +337,11 @@ class Boots:
     def _record_gone(self, job: Job, failure: str | None, boot_failure: LabBootFailed | None) -> None:
         """A lab that somebody is taking down has stopped; one that nobody is has failed on its own."""
         place = job.place
+        try:
+            self._workspaces.discard(place.lab_id, keep_log=boot_failure is not None)
+        except OSError as error:
+            # A folder holds no slot: the reaper sweeps it.
+            log.error("The folder of lab %s cannot be removed now: %s", place.lab_id, error)
         ended: dict[str, Any] = {"ended_at": self._database.clock.now(), "devices": None}
         if failure is not None:
             ended["failure"] = failure
@@ -346,13 +351,6 @@ class Boots:
             if not labs.move(transaction, place.lab_id, LabState.STOPPING, LabState.STOPPED, **ended):
                 labs.move(transaction, place.lab_id, LabState.STARTING, LabState.FAILED, **ended)
             self._forget(job)
-        # Whoever waits for the slot need not wait for a folder.
-        job.done.set()
-        try:
-            self._workspaces.discard(place.lab_id, keep_log=boot_failure is not None)
-        except OSError as error:
-            # The reaper sweeps it.
-            log.error("The folder of lab %s cannot be removed now: %s", place.lab_id, error)
 
     def _end(self, job: Job) -> None:
         self._forget(job)

@@ -17,7 +17,6 @@ import shutil
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -258,8 +257,7 @@ class Workspaces:
         """Remove a lab's folder, all but the boot log when `keep_log`; fine when it has gone."""
         folder = self.directory(lab_id) if keep_log else self._root / lab_id
         if folder.is_dir() and not folder.is_symlink():
-            with suppress(FileNotFoundError):  # the reaper removes it as well
-                shutil.rmtree(folder)
+            shutil.rmtree(folder)
         else:  # or something that was never a lab's
             folder.unlink(missing_ok=True)
         with self._lock:
