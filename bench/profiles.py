@@ -26,6 +26,10 @@ from bench.targets import Target, ours
 
 RATE = 250
 ROUTERS = 8
+BOOTS = 8
+"""py-spy needs a moment to find a process that has just been forked."""
+SPARE_SECONDS = 4.0
+"""In which the server prepares for the next boot, and py-spy finds what was prepared."""
 
 
 def measure(report: Report, options: Options, folder: Path, _peer_python: str | None) -> None:
@@ -67,7 +71,10 @@ def _acquire(target: Target, folder: Path, options: Options) -> None:
 
 
 def _boot(desk: Desk, topology: Path) -> None:
-    desk.acquire_seconds(topology)
+    for _ in range(BOOTS):
+        desk.acquire_seconds(topology)
+        desk.destroy()
+        time.sleep(SPARE_SECONDS)
 
 
 def _profile(py_spy: str, name: str, target: Target, work: Callable[[], None], seconds: float | None) -> None:

@@ -14,7 +14,14 @@ IDLE = (
     "_worker (concurrent/futures/thread.py",
     "wait (threading.py",
     "_try_wait (subprocess.py",
+    "_wait (subprocess.py",
+    "join (threading.py",
     "select (selectors.py",
+    "readinto (socket.py",
+    # They do nothing else in the interpreter.
+    "_receive (remote_lab/netlab/netns/zygote.py",
+    "_serve (remote_lab/netlab/netns/zygote.py",
+    "_Routed.run (remote_lab/netlab/netns/zygote.py",
 )
 """On top of a stack that waits for work, a child or a socket; py-spy cannot tell that from work without pauses."""
 _PROCESS = re.compile(r'process \d+:"(.*)')
