@@ -111,8 +111,9 @@ class StartingNode:
         return said.removeprefix(_SERVICES).split()
 
     def close(self) -> None:
-        """Hear no more of it."""
+        """Hear no more of it; one that waits for `finish` ends."""
         self._said.close()
+        self._go.close()
 
     def _expect(self, prefix: str) -> str:
         line = self._said.readline().decode(errors="replace").strip()
@@ -143,13 +144,18 @@ def _run_child(outline: Outline, credentials: Credentials, said: int, go: int) -
         kernel.unshare(
             kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET
         )
+        introduced, introduces = os.pipe()
         pid = os.fork()
         if pid:
             os.write(said, f"{_PID}{pid}\n".encode())
             os._exit(0)
+        os.close(introduces)
+        os.read(introduced, 1)  # nothing: its other end goes with the parent, when that has said the pid
+        os.close(introduced)
         _become_pid_1(outline, credentials, said, go)
     except BaseException as error:  # noqa: BLE001 - last words of a forked process, which must never return
-        os.write(said, f"{type(error).__name__}: {error}\n".encode())
+        with suppress(OSError):  # where nobody hears them any more
+            os.write(said, f"{type(error).__name__}: {error}\n".encode())
     os._exit(1)
 
 
