@@ -83,7 +83,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def test_stop_leaves_nothing_and_is_quick(host: Host) -> None:
-    """A stopped lab leaves no process, link, route, namespace or mount, and stopping waits for nobody's grace."""
+    """A stopped lab leaves no process, link, route, namespace or mount; stopping takes under a second."""
     files_before = sorted(host.state_dir.iterdir())
     mounts_before = Path("/proc/1/mountinfo").read_text()
     place = host.place(PAIR)
@@ -93,7 +93,7 @@ def test_stop_leaves_nothing_and_is_quick(host: Host) -> None:
     assert len(footprint.namespaces) == 17  # user and cgroup; mount, pid, net, uts and ipc of the pod and of each node
     began = time.monotonic()
     host.runner.stop(place)
-    assert time.monotonic() - began < 4.0, "shorter than any grace that something of it would be given"
+    assert time.monotonic() - began < 1.0
     # A namespace goes when the host's init has reaped the last process of it; nothing can be told to wait for that.
     wait_for(lambda: footprint.left() == NOTHING, seconds=60.0)
     assert Path("/proc/1/mountinfo").read_text() == mounts_before
@@ -142,7 +142,7 @@ def test_dead_daemon_dead_node_and_lost_link_are_noticed(host: Host) -> None:
 
 
 def test_cancelled_boot_ends_at_once(host: Host) -> None:
-    """A boot that nobody wants any more ends at once and leaves nothing."""
+    """A boot that nobody wants any more ends within a second and leaves nothing."""
     place = host.place(HANGS, hang__py=HANGING_PLUGIN)
     cancel = threading.Event()
     failures: list[BaseException] = []
@@ -160,7 +160,7 @@ def test_cancelled_boot_ends_at_once(host: Host) -> None:
     cancel.set()
     began = time.monotonic()
     thread.join(10)
-    assert time.monotonic() - began < 4.0, "shorter than any grace that something of it would be given"
+    assert time.monotonic() - began < 1.0
     assert len(failures) == 1
     assert footprint.left().pids == frozenset()
     assert_nothing_left(host, place)

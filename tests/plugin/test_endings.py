@@ -52,7 +52,7 @@ def test_sigkill(suite: Suite, lab_host: LabHost, xdist: tuple[str, ...]) -> Non
         killed_at = time.monotonic()
     lab_host.server.wait_active(waiting)
     # The last heartbeat may be 0.2 s older than the kill.
-    assert time.monotonic() - killed_at > STALE_SECONDS - 0.5
+    assert STALE_SECONDS - 0.5 < time.monotonic() - killed_at < STALE_SECONDS + 5
     assert "silent for" in lab_host.server.call("GET", f"/session/{killed}").json()["detail"]
 
 

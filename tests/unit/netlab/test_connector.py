@@ -70,21 +70,21 @@ def test_ended_call_takes_its_children_along(tmp_path: Path, reason: Ending) -> 
     began = time.monotonic()
     result = run_netlab(make_call(tmp_path, script, seconds=seconds), cancel=cancel, on_line=on_line)
     assert (result.ending, result.exit_status) == (reason, None)
-    assert time.monotonic() - began < 25.0
+    assert time.monotonic() - began < 5.0
     while is_alive(children[0]):  # a kill is asked for, the kernel carries it out
-        assert time.monotonic() - began < 25.0
+        assert time.monotonic() - began < 5.0
         time.sleep(0.01)
 
 
 def test_background_process_that_holds_the_output_open_does_not_hold_the_call(tmp_path: Path) -> None:
     """A daemon that netlab started and that keeps its output open does not make the call last."""
-    script = "import subprocess; print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid)"
+    script = "import subprocess; print(subprocess.Popen(['sleep', '30'], start_new_session=True).pid)"
     lines: list[str] = []
     began = time.monotonic()
     result = run_netlab(make_call(tmp_path, script), on_line=lines.append)
     os.kill(int(lines[0]), 9)
     assert result.succeeded
-    assert time.monotonic() - began < 25.0
+    assert time.monotonic() - began < 5.0
 
 
 def test_log_is_cut_when_netlab_says_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_hanging_boot_is_ended_at_its_deadline(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(LabBootFailed, match="longer than the server allows"):
         boot(runner, make_place(tmp_path, "{ up_hangs: true }"))
-    assert time.monotonic() - began < 25.0
+    assert time.monotonic() - began < 5.0
     assert calls(tmp_path)[-1] == ["down", "--cleanup"]
 
 
