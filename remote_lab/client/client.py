@@ -26,7 +26,7 @@ from remote_lab.client.answers import (
     read_lab_status,
     read_standing,
 )
-from remote_lab.client.devices import DeviceInfoDto
+from remote_lab.client.devices import DeviceInfoDto, names_a_key
 from remote_lab.client.inventory import file_name, write_inventory
 from remote_lab.client.progress import Progress
 from remote_lab.client.queueing import Turn
@@ -260,7 +260,7 @@ class RemoteLabClient:
 
     def _with_key(self, devices: list[DeviceInfoDto]) -> list[DeviceInfoDto]:
         """Return the devices with the file of the lab's login key, if one of them names a key as its way in."""
-        if not self._has_long_polls or not any(device.names_a_key for device in devices):
+        if not self._has_long_polls or not any(map(names_a_key, devices)):
             return devices
         try:
             key = self._call("GET", "/lab/ssh-key", (200, 404))

@@ -62,11 +62,6 @@ class DeviceInfoDto:
         return next(_texts(self.raw, "ansible_ssh_pass", "ansible_password", "ansible_ssh_password"), None)
 
     @property
-    def names_a_key(self) -> bool:
-        """Whether netlab logs in by a private key; the path that it names is one of the lab host's."""
-        return any(_texts(self.raw, "ansible_ssh_private_key_file"))
-
-    @property
     def platform(self) -> Platform:
         """What netlab, Ansible, netmiko, scrapli, NAPALM and pyATS call this kind of device."""
         # `netlab inspect` leaves out the device type itself (26.10, outputs/common.py: topo_to_host_skip).
@@ -74,6 +69,11 @@ class DeviceInfoDto:
         platform = platform_of(names[0] if names else "unknown")
         network_os = next(_texts(self.raw, "ansible_network_os"), platform.ansible_network_os)
         return replace(platform, ansible_network_os=network_os)
+
+
+def names_a_key(device: DeviceInfoDto) -> bool:
+    """Tell whether netlab logs in by a private key; the path that it names is one of the lab host's."""
+    return any(_texts(device.raw, "ansible_ssh_private_key_file"))
 
 
 def _get(value: object, key: str) -> object:

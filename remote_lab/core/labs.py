@@ -17,7 +17,7 @@ from remote_lab.core import history
 from remote_lab.core.models import Lab, LabReference, Session
 from remote_lab.states import LAB_TRANSITIONS, LIVE_LAB_STATES, LabState, SessionState
 
-# Built once, see `sessions.py`. What changes a table is told to the table: nothing that is loaded of it is read after.
+# Built once, see `sessions.py`. Changes are told to tables, not to objects: what is loaded is read again, see `move`.
 _labs, _references = cast(Table, Lab.__table__), cast(Table, LabReference.__table__)
 _IN_SLOT = select(Lab).where(Lab.slot == bindparam("slot"), Lab.state.in_(LIVE_LAB_STATES))
 _OF_WAITING = select(Lab).where(Lab.session_id == bindparam("session_id"), Lab.state.in_(LIVE_LAB_STATES))
